@@ -35,6 +35,9 @@ class User(AbstractUser):
     last_name = None  # type: ignore[assignment]
     email = models.EmailField("e-mail address", unique=True)
     canonical_email = models.CharField(max_length=254, unique=True, editable=False)
+    awaits_welcome = models.BooleanField(
+        default=False, help_text="The welcome credits are due, but the daily budget was used up: the sweep tries again."
+    )
 
     USERNAME_FIELD = "email"
     REQUIRED_FIELDS = []

@@ -12,7 +12,7 @@ class Request(HttpRequest):
     """A request after the middleware: htmx details, and a user who is logged in where the view says so."""
 
     htmx: HtmxDetails
-    user: User  # type: ignore[assignment]
+    user: User
 
 
 def site(request: HttpRequest) -> dict[str, Any]:

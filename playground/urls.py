@@ -1,7 +1,10 @@
 from django.contrib import admin
 from django.urls import include, path
 
+from playground.views.health import healthz
+
 urlpatterns = [
+    path("healthz", healthz, name="healthz"),
     path("accounts/", include("allauth.urls")),
     path("admin/", admin.site.urls),
 ]

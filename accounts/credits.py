@@ -1,0 +1,24 @@
+"""Money in words. Everything here is whole micro-dollars in, text out."""
+
+from decimal import Decimal
+
+MICROS_PER_USD = 1_000_000
+MICROS_PER_CREDIT = 7_000
+
+
+def credits(micros: int) -> str:
+    """`10_000_000` -> `1,428.57`: always two decimals, rounded down in size, so that nobody is promised more."""
+    hundredths = abs(micros) * 100 // MICROS_PER_CREDIT
+    return f"{'-' if micros < 0 else ''}{hundredths // 100:,}.{hundredths % 100:02d}"
+
+
+def usd(micros: int) -> str:
+    """`10_000_000` -> `$10.00`, `35_000` -> `$0.035`: exact, with no more decimals than it needs, and at least two."""
+    amount = f"{Decimal(abs(micros)) / MICROS_PER_USD:,.6f}"
+    whole, _, decimals = amount.partition(".")
+    return f"{'-' if micros < 0 else ''}${whole}.{decimals.rstrip('0').ljust(2, '0')}"
+
+
+def both(micros: int) -> str:
+    """`1,428.57 credits ($10.00)`."""
+    return f"{credits(micros)} credits ({usd(micros)})"

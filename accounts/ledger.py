@@ -1,0 +1,326 @@
+"""The only writer of money.
+
+Everything is a whole number of micro-dollars. A `Hold` promises money and is captured or released exactly once;
+a `Transfer` moves it and is never changed. Whatever two requests at once could cross (a balance, a cap) is enforced
+by the condition of an UPDATE, never by a look before it. Rows are locked in one order everywhere: cap windows by
+name, then the person's wallet, then the house's wallet, which all share and which is therefore held the shortest.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.db.models import F
+from django.utils import timezone
+
+from accounts import credits
+from accounts.models import Cap, CapUse, CapWindow, Hold, Transfer, User, Wallet
+
+SIGNUP_BUDGET = "house:signup/usd"
+PREVIEW_BUDGET = "house:preview/usd"
+
+
+@dataclass(frozen=True, order=True)
+class Limit:
+    """A cap, and how much of it each promise takes. `limit` None: counted but not limited."""
+
+    subject: str
+    window: str
+    limit: int | None
+    each: int
+
+    @property
+    def is_money(self) -> bool:
+        return self.subject.endswith("/usd")
+
+
+@dataclass(frozen=True)
+class Promise:
+    """One hold to be written. `business_id` can happen once, ever; `memo` is what the statement says."""
+
+    business_id: str
+    amount: int
+    memo: str
+
+
+class Refusal(Exception):
+    """Money said no. `code` is for programs, the text for people; nothing was held and nothing charged."""
+
+    code = "refused"
+
+
+class NotEnoughCredit(Refusal):
+    code = "insufficient_credits"
+
+    def __init__(self, *, needed: int, available: int) -> None:
+        self.needed, self.available = needed, available
+        super().__init__(f"This needs {credits.both(needed)}, and you have {credits.both(max(available, 0))} left.")
+
+
+class CapReached(Refusal):
+    """`used` is spent and held together, `asked` what did not fit; both in the cap's own unit."""
+
+    code = "cap_reached"
+
+    def __init__(self, cap: Limit, *, used: int, asked: int, now: datetime) -> None:
+        self.subject, self.window, self.limit = cap.subject, cap.window, cap.limit or 0
+        self.used, self.asked = used, asked
+        self.resets = None if cap.window == Cap.Window.JOB else window_end(cap.window, now)
+        super().__init__(_in_words(self))
+
+
+def _in_words(reached: CapReached) -> str:
+    if reached.subject == PREVIEW_BUDGET:
+        return "The house's budget for free previews is used up for today. You can pay with credits instead."
+    if reached.subject == SIGNUP_BUDGET:
+        return "Today's welcome credits are all given out. Yours arrive as soon as there are new ones."
+    if reached.subject.endswith("/previews"):
+        left = max(reached.limit - reached.used, 0)
+        return f"You have {left} of {reached.limit} free previews left today (UTC), and this needs {reached.asked}."
+    limit, used = credits.usd(reached.limit), credits.usd(reached.used)
+    if reached.window == Cap.Window.JOB:
+        return f"Your cap is {limit} for one picture, and this one costs {credits.usd(reached.asked)}."
+    asked = credits.usd(reached.asked)
+    return f"Your {reached.window} cap of {limit} would be crossed: {used} is spent or held, and this needs {asked}."
+
+
+# --- Wallets, caps and their windows ------------------------------------------------------------------
+def wallet_of(user: User) -> Wallet:
+    return Wallet.objects.get_or_create(user=user, defaults={"name": f"user:{user.pk}"})[0]
+
+
+def house(name: Wallet.House) -> Wallet:
+    return Wallet.objects.get_or_create(name=name.value)[0]
+
+
+def window_start(window: str, now: datetime) -> date:
+    """The first UTC day of the window that `now` is in."""
+    today = now.astimezone(UTC).date()
+    return today.replace(day=1) if window == Cap.Window.MONTH else today
+
+
+def window_end(window: str, now: datetime) -> datetime:
+    """When that window is over and its cap starts afresh."""
+    start = window_start(window, now)
+    if window == Cap.Window.MONTH:
+        start = (start + timedelta(days=32)).replace(day=1)
+    else:
+        start += timedelta(days=1)
+    return datetime(start.year, start.month, start.day, tzinfo=UTC)
+
+
+def usage(subject: str, window: str, now: datetime | None = None) -> CapWindow:
+    """What the window has seen so far; an unsaved, empty one where it has seen nothing."""
+    starts = window_start(window, now or timezone.now())
+    known = CapWindow.objects.filter(subject=subject, window=window, starts=starts).first()
+    return known or CapWindow(subject=subject, window=window, starts=starts)
+
+
+def account_limits(user: User, each: int) -> list[Limit]:
+    """What bounds a paid picture of `each` micro-dollars. Day and month are counted even where no cap is set, so
+    that a cap set in the middle of a window knows what was spent before it."""
+    caps: dict[str, int] = dict(Cap.objects.filter(user=user).values_list("window", "limit"))
+    subject = f"user:{user.pk}/usd"
+    return [Limit(subject, window, caps.get(window), each) for window in Cap.Window.values]
+
+
+def preview_limits(user: User, cost_each: int) -> list[Limit]:
+    """What bounds a free preview that costs the house `cost_each` micro-dollars upstream."""
+    return [
+        Limit(PREVIEW_BUDGET, Cap.Window.DAY, settings.PREVIEW_BUDGET_MICROS_PER_DAY, cost_each),
+        Limit(f"user:{user.pk}/previews", Cap.Window.DAY, settings.PREVIEWS_PER_DAY, 1),
+    ]
+
+
+# --- Holds --------------------------------------------------------------------------------------------
+@transaction.atomic
+def hold(wallet: Wallet, promises: Sequence[Promise], limits: Sequence[Limit] = ()) -> list[Hold]:
+    """Holds all of the promises, each within every limit, or none of them.
+
+    Raises NotEnoughCredit or CapReached (nothing is left behind), IntegrityError where a business id has happened.
+    The rows are written before the caps and the wallet are touched, so that those stay locked the shortest.
+    """
+    now = timezone.now()
+    for limit in limits:
+        if limit.window == Cap.Window.JOB and limit.limit is not None and limit.each > limit.limit:
+            raise CapReached(limit, used=0, asked=limit.each, now=now)
+    counted = sorted(limit for limit in limits if limit.window != Cap.Window.JOB)
+    windows = [_window(limit, now) for limit in counted]
+    holds = Hold.objects.bulk_create(
+        Hold(wallet=wallet, business_id=p.business_id, amount=p.amount, memo=p.memo, created=now) for p in promises
+    )
+    CapUse.objects.bulk_create(
+        CapUse(hold=held, window=window, reserved=limit.each)
+        for held in holds
+        for limit, window in zip(counted, windows, strict=True)
+    )
+    for limit, window in zip(counted, windows, strict=True):
+        _reserve(limit, window, limit.each * len(promises), now)
+    _hold_in_wallet(wallet, sum(promise.amount for promise in promises))
+    return holds
+
+
+def _window(limit: Limit, now: datetime) -> CapWindow:
+    return CapWindow.objects.get_or_create(
+        subject=limit.subject, window=limit.window, starts=window_start(limit.window, now)
+    )[0]
+
+
+def _reserve(limit: Limit, window: CapWindow, amount: int, now: datetime) -> None:
+    rows = CapWindow.objects.filter(pk=window.pk)
+    if limit.limit is not None:
+        rows = rows.filter(spent__lte=limit.limit - amount - F("reserved"))
+    if not rows.update(reserved=F("reserved") + amount):
+        window.refresh_from_db()
+        raise CapReached(limit, used=window.spent + window.reserved, asked=amount, now=now)
+
+
+def _hold_in_wallet(wallet: Wallet, amount: int) -> None:
+    rows = Wallet.objects.filter(pk=wallet.pk)
+    if wallet.user_id is not None:
+        rows = rows.filter(posted__gte=F("held") + amount)
+    if not rows.update(held=F("held") + amount):
+        wallet.refresh_from_db()
+        raise NotEnoughCredit(needed=amount, available=wallet.available)
+
+
+@transaction.atomic
+def capture(hold_id: int, *, to: Wallet, kind: Transfer.Kind, amount: int | None = None) -> bool:
+    """Takes the money of an open hold (all of it, or `amount` of it) into the wallet `to`.
+
+    False where the hold was closed already: whoever closed it first has won, and nothing happens here.
+    """
+    now = timezone.now()
+    taken = F("amount") if amount is None else amount
+    closed = Hold.objects.filter(pk=hold_id, state=Hold.State.OPEN)
+    if not closed.update(state=Hold.State.CAPTURED, captured=taken, closed=now):
+        return False
+    held = Hold.objects.select_related("wallet").get(pk=hold_id)
+    for use in _uses(held):
+        use.spent = use.reserved if held.captured == held.amount else min(use.reserved, held.captured)
+        CapUse.objects.filter(pk=use.pk).update(spent=use.spent)
+        CapWindow.objects.filter(pk=use.window_id).update(
+            reserved=F("reserved") - use.reserved, spent=F("spent") + use.spent
+        )
+    _let_go(held)
+    if held.captured:
+        _post(held.business_id, kind, held.wallet, to, held.captured, memo=held.memo, hold=held)
+    return True
+
+
+@transaction.atomic
+def release(hold_id: int) -> bool:
+    """Gives the money of an open hold back to its wallet. False where the hold was closed already."""
+    opened = Hold.objects.filter(pk=hold_id, state=Hold.State.OPEN)
+    if not opened.update(state=Hold.State.RELEASED, closed=timezone.now()):
+        return False
+    held = Hold.objects.get(pk=hold_id)
+    for use in _uses(held):
+        CapWindow.objects.filter(pk=use.window_id).update(reserved=F("reserved") - use.reserved)
+    _let_go(held)
+    return True
+
+
+def _let_go(held: Hold) -> None:
+    if held.amount:
+        Wallet.objects.filter(pk=held.wallet_id).update(held=F("held") - held.amount)
+
+
+def _uses(held: Hold) -> list[CapUse]:
+    """In the order in which `hold` locks the windows."""
+    return list(held.cap_uses.select_related("window").order_by("window__subject", "window__window"))
+
+
+# --- Transfers ----------------------------------------------------------------------------------------
+def _post(
+    business_id: str,
+    kind: Transfer.Kind,
+    debit: Wallet,
+    credit: Wallet,
+    amount: int,
+    *,
+    memo: str,
+    hold: Hold | None = None,
+    actor: User | None = None,
+) -> None:
+    """Moves money: the person's side first, whose new balance the row remembers, the house's side last."""
+    first, last = sorted([(debit, -amount), (credit, amount)], key=_house_last)
+    balance = _add(*first)
+    Transfer.objects.create(
+        business_id=business_id,
+        kind=kind,
+        debit=debit,
+        credit=credit,
+        amount=amount,
+        user_balance=balance if first[0].user_id is not None else None,
+        hold=hold,
+        memo=memo,
+        actor=actor,
+    )
+    _add(*last)
+
+
+def _house_last(side: tuple[Wallet, int]) -> tuple[bool, str]:
+    return side[0].user_id is None, side[0].name
+
+
+def _add(wallet: Wallet, change: int) -> int:
+    """Changes what is posted; returns the new balance, which nobody else can change before we commit."""
+    rows = Wallet.objects.filter(pk=wallet.pk)
+    rows.update(posted=F("posted") + change)
+    return rows.values_list("posted", flat=True)[0]
+
+
+def grant(user: User, micros: int, *, business_id: str, memo: str, actor: User | None = None) -> bool:
+    """Gives credits out of goodwill. False where this business id has happened."""
+    if micros <= 0:
+        raise ValueError("A grant must be more than 0 micro-dollars.")
+    return _once(business_id, Transfer.Kind.GRANT, Wallet.House.GOODWILL, wallet_of(user), micros, memo, actor)
+
+
+def book_suspected_cost(micros: int, *, business_id: str, memo: str) -> bool:
+    """Books what an upstream may have charged for a job whose outcome nobody knows."""
+    upstream = house(Wallet.House.UPSTREAM)
+    return _once(business_id, Transfer.Kind.SUSPECTED_COST, Wallet.House.SUSPENSE, upstream, micros, memo, None)
+
+
+def _once(
+    business_id: str,
+    kind: Transfer.Kind,
+    source: Wallet.House,
+    credit: Wallet,
+    micros: int,
+    memo: str,
+    actor: User | None,
+) -> bool:
+    debit = house(source)
+    try:
+        with transaction.atomic():
+            _post(business_id, kind, debit, credit, micros, memo=memo, actor=actor)
+    except IntegrityError:
+        if Transfer.objects.filter(business_id=business_id).exists():
+            return False
+        raise
+    return True
+
+
+def grant_signup(user: User) -> bool:
+    """The welcome credits: once per person, within the house's daily budget, which raises CapReached.
+
+    The business id is made from the canonical address, so an account that comes back under it gets nothing twice.
+    """
+    micros = settings.SIGNUP_GRANT_MICROS
+    business_id = "signup:" + hashlib.sha256(user.canonical_email.encode()).hexdigest()[:40]
+    if not micros or Hold.objects.filter(business_id=business_id).exists():
+        return False
+    budget = Limit(SIGNUP_BUDGET, Cap.Window.DAY, settings.SIGNUP_BUDGET_MICROS_PER_DAY, micros)
+    wallet, promo = wallet_of(user), house(Wallet.House.PROMO)
+    try:
+        with transaction.atomic():
+            [held] = hold(promo, [Promise(business_id, micros, "Welcome credits")], [budget])
+            return capture(held.pk, to=wallet, kind=Transfer.Kind.SIGNUP)
+    except IntegrityError:
+        return False

@@ -1,0 +1,10 @@
+"""Money in templates: `{{ job.price_micros|credits }}`."""
+
+from django import template
+
+from accounts import credits
+
+register = template.Library()
+register.filter("credits", credits.credits)
+register.filter("usd", credits.usd)
+register.filter("both", credits.both)
