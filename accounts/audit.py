@@ -26,12 +26,20 @@ def audit() -> list[Problem]:
 
 def _total(rows: QuerySet, column: str, value: str) -> Coalesce:
     """The sum of `value` over the rows whose `column` is the outer row."""
-    summed = rows.filter(**{column: OuterRef("pk")}).order_by().values(column).annotate(total=Sum(value)).values("total")
+    summed = (
+        rows.filter(**{column: OuterRef("pk")})
+        .order_by()
+        .values(column)
+        .annotate(total=Sum(value))
+        .values("total")
+    )
     return Coalesce(Subquery(summed), 0, output_field=BigIntegerField())
 
 
 def _wallets_match_transfers() -> Iterator[Problem]:
-    moved = _total(Transfer.objects.all(), "credit", "amount") - _total(Transfer.objects.all(), "debit", "amount")
+    moved = _total(Transfer.objects.all(), "credit", "amount") - _total(
+        Transfer.objects.all(), "debit", "amount"
+    )
     for wallet in Wallet.objects.annotate(moved=moved).exclude(posted=F("moved")):
         yield _problem("wallet = sum of its transfers", wallet.name, wallet.moved, wallet.posted)
 

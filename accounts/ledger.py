@@ -57,7 +57,9 @@ class NotEnoughCredit(Refusal):
 
     def __init__(self, *, needed: int, available: int) -> None:
         self.needed, self.available = needed, available
-        super().__init__(f"This needs {credits.both(needed)}, and you have {credits.both(max(available, 0))} left.")
+        super().__init__(
+            f"This needs {credits.both(needed)}, and you have {credits.both(max(available, 0))} left."
+        )
 
 
 class CapReached(Refusal):
@@ -150,7 +152,8 @@ def hold(wallet: Wallet, promises: Sequence[Promise], limits: Sequence[Limit] = 
     counted = sorted(limit for limit in limits if limit.window != Cap.Window.JOB)
     windows = [_window(limit, now) for limit in counted]
     holds = Hold.objects.bulk_create(
-        Hold(wallet=wallet, business_id=p.business_id, amount=p.amount, memo=p.memo, created=now) for p in promises
+        Hold(wallet=wallet, business_id=p.business_id, amount=p.amount, memo=p.memo, created=now)
+        for p in promises
     )
     CapUse.objects.bulk_create(
         CapUse(hold=held, window=window, reserved=limit.each)
@@ -278,13 +281,17 @@ def grant(user: User, micros: int, *, business_id: str, memo: str, actor: User |
     """Gives credits out of goodwill. False where this business id has happened."""
     if micros <= 0:
         raise ValueError("A grant must be more than 0 micro-dollars.")
-    return _once(business_id, Transfer.Kind.GRANT, Wallet.House.GOODWILL, wallet_of(user), micros, memo, actor)
+    return _once(
+        business_id, Transfer.Kind.GRANT, Wallet.House.GOODWILL, wallet_of(user), micros, memo, actor
+    )
 
 
 def book_suspected_cost(micros: int, *, business_id: str, memo: str) -> bool:
     """Books what an upstream may have charged for a job whose outcome nobody knows."""
     upstream = house(Wallet.House.UPSTREAM)
-    return _once(business_id, Transfer.Kind.SUSPECTED_COST, Wallet.House.SUSPENSE, upstream, micros, memo, None)
+    return _once(
+        business_id, Transfer.Kind.SUSPECTED_COST, Wallet.House.SUSPENSE, upstream, micros, memo, None
+    )
 
 
 def _once(

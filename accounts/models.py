@@ -36,7 +36,8 @@ class User(AbstractUser):
     email = models.EmailField("e-mail address", unique=True)
     canonical_email = models.CharField(max_length=254, unique=True, editable=False)
     awaits_welcome = models.BooleanField(
-        default=False, help_text="The welcome credits are due, but the daily budget was used up: the sweep tries again."
+        default=False,
+        help_text="The welcome credits are due, but the daily budget was used up: the sweep tries again.",
     )
 
     USERNAME_FIELD = "email"
@@ -72,7 +73,8 @@ class Wallet(models.Model):
         constraints = [
             CheckConstraint(condition=Q(held__gte=0), name="wallet_held_not_negative"),
             CheckConstraint(
-                condition=Q(user__isnull=True) | Q(posted__gte=F("held")), name="wallet_available_not_negative"
+                condition=Q(user__isnull=True) | Q(posted__gte=F("held")),
+                name="wallet_available_not_negative",
             ),
         ]
 
@@ -106,9 +108,12 @@ class Hold(models.Model):
         constraints = [
             CheckConstraint(condition=Q(amount__gte=0), name="hold_amount_not_negative"),
             CheckConstraint(
-                condition=Q(captured__gte=0) & Q(captured__lte=F("amount")), name="hold_captured_within_amount"
+                condition=Q(captured__gte=0) & Q(captured__lte=F("amount")),
+                name="hold_captured_within_amount",
             ),
-            CheckConstraint(condition=Q(state="captured") | Q(captured=0), name="hold_captured_only_when_captured"),
+            CheckConstraint(
+                condition=Q(state="captured") | Q(captured=0), name="hold_captured_only_when_captured"
+            ),
             CheckConstraint(
                 condition=Q(state="open", closed__isnull=True) | (~Q(state="open") & Q(closed__isnull=False)),
                 name="hold_closed_once",
@@ -136,17 +141,23 @@ class Transfer(models.Model):
     debit = models.ForeignKey(Wallet, models.PROTECT, related_name="debits")
     credit = models.ForeignKey(Wallet, models.PROTECT, related_name="credits")
     amount = models.BigIntegerField()
-    user_balance = models.BigIntegerField(null=True, help_text="What the person's wallet had posted right after.")
+    user_balance = models.BigIntegerField(
+        null=True, help_text="What the person's wallet had posted right after."
+    )
     hold = models.ForeignKey(Hold, models.PROTECT, null=True, related_name="transfers")
     memo = models.CharField(max_length=200, blank=True)
-    actor = models.ForeignKey(User, models.PROTECT, null=True, related_name="+", help_text="Staff who did it.")
+    actor = models.ForeignKey(
+        User, models.PROTECT, null=True, related_name="+", help_text="Staff who did it."
+    )
     created = models.DateTimeField(default=timezone.now)
 
     class Meta:
         constraints = [
             CheckConstraint(condition=Q(amount__gt=0), name="transfer_amount_positive"),
             CheckConstraint(condition=~Q(debit=F("credit")), name="transfer_between_two_wallets"),
-            UniqueConstraint(fields=["hold"], condition=Q(kind="charge"), name="transfer_one_charge_per_hold"),
+            UniqueConstraint(
+                fields=["hold"], condition=Q(kind="charge"), name="transfer_one_charge_per_hold"
+            ),
         ]
         indexes = [
             models.Index(fields=["debit", "-id"], name="transfer_debit"),

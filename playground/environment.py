@@ -53,7 +53,9 @@ def usd(name: str, default: str) -> int:
     except InvalidOperation:
         micros = Decimal("NaN")
     if not micros.is_finite() or micros < 0 or micros != micros.to_integral_value():
-        message = f"must be an amount in US dollars with at most six decimals, such as 10 or 0.35, not {value!r}"
+        message = (
+            f"must be an amount in US dollars with at most six decimals, such as 10 or 0.35, not {value!r}"
+        )
         return _wrong(name, message, int(Decimal(default) * MICROS_PER_USD))
     return int(micros)
 

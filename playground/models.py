@@ -30,15 +30,18 @@ class VariantQuerySet(models.QuerySet["Variant"]):
     def priced(self, now: datetime | None = None) -> Self:
         """Each with `price_micros` in force at `now` (None where there is none), cheapest first."""
         current = Price.objects.filter(variant=models.OuterRef("pk"), starts__lte=now or timezone.now())
-        return self.annotate(price_micros=models.Subquery(current.order_by("-starts", "-id").values("micros")[:1])).order_by(
-            F("price_micros").asc(nulls_last=True), "position", "id"
-        )
+        return self.annotate(
+            price_micros=models.Subquery(current.order_by("-starts", "-id").values("micros")[:1])
+        ).order_by(F("price_micros").asc(nulls_last=True), "position", "id")
 
     def search(self, words: str) -> Self:
         found = self
         for word in words.split()[:8]:
             found = found.filter(
-                Q(name__icontains=word) | Q(slug__icontains=word) | Q(maker__icontains=word) | Q(family__icontains=word)
+                Q(name__icontains=word)
+                | Q(slug__icontains=word)
+                | Q(maker__icontains=word)
+                | Q(family__icontains=word)
             )
         return found
 
@@ -51,16 +54,22 @@ class Variant(models.Model):
         IMAGE = "image-to-image", "image to image"
 
     slug = models.SlugField(max_length=160, unique=True)
-    name = models.CharField(max_length=120, help_text="As in the price table: flux-2 pro, text-to-image, 1.0s-1K.")
+    name = models.CharField(
+        max_length=120, help_text="As in the price table: flux-2 pro, text-to-image, 1.0s-1K."
+    )
     label = models.CharField(max_length=60, help_text="Short, for cards and tiles: FLUX.2 pro 1K.")
     maker = models.CharField(max_length=80)
     family = models.CharField(max_length=80)
     kind = models.CharField(max_length=20, choices=Kind)
-    resolution = models.CharField(max_length=10, blank=True, help_text="1K, 2K, or empty where the model decides.")
+    resolution = models.CharField(
+        max_length=10, blank=True, help_text="1K, 2K, or empty where the model decides."
+    )
     blurb = models.CharField(max_length=160, help_text="One line: what it is for.")
     parameters = models.JSONField(default=dict, help_text="What it takes; see playground/catalog.py.")
     position = models.PositiveIntegerField(default=0)
     is_live = models.BooleanField("on", default=True)
+
+    price_micros: int | None  # set by `priced()`
 
     objects = VariantQuerySet.as_manager()
 
@@ -110,8 +119,12 @@ class Route(models.Model):
     variant = models.ForeignKey(Variant, models.CASCADE, related_name="routes")
     provider = models.CharField(max_length=40)
     upstream_model = models.CharField(max_length=200)
-    fixed = models.JSONField(default=dict, blank=True, help_text="Parameters sent with every job on this route.")
-    ignores = models.JSONField(default=list, blank=True, help_text="Parameters of the variant that get lost on this route.")
+    fixed = models.JSONField(
+        default=dict, blank=True, help_text="Parameters sent with every job on this route."
+    )
+    ignores = models.JSONField(
+        default=list, blank=True, help_text="Parameters of the variant that get lost on this route."
+    )
     cost_micros = models.BigIntegerField(default=0, help_text="Upstream cost a picture, micro-dollars.")
     position = models.PositiveIntegerField(default=0)
 
@@ -188,9 +201,13 @@ class Job(models.Model):
     run = models.ForeignKey(Run, models.PROTECT, related_name="jobs")
     user = models.ForeignKey(User, models.PROTECT, related_name="jobs")
     variant = models.ForeignKey(Variant, models.PROTECT, related_name="jobs")
-    ordinal = models.PositiveSmallIntegerField(help_text="Which of the run's pictures of this variant, from 0.")
+    ordinal = models.PositiveSmallIntegerField(
+        help_text="Which of the run's pictures of this variant, from 0."
+    )
     retry_of = models.OneToOneField("self", models.PROTECT, null=True, related_name="retried_by")
-    params = models.JSONField(help_text="Prompt, aspect_ratio, resolution, width, height, seed: as they were asked for.")
+    params = models.JSONField(
+        help_text="Prompt, aspect_ratio, resolution, width, height, seed: as they were asked for."
+    )
     is_preview = models.BooleanField()
     price_micros = models.BigIntegerField(help_text="List price when it was submitted.")
     cost_micros = models.BigIntegerField(help_text="Upstream cost when it was submitted.")
@@ -215,7 +232,9 @@ class Job(models.Model):
     cancel_asked = models.BooleanField(default=False)
 
     failure = models.CharField(max_length=40, blank=True, help_text="A code of playground.jobs.Failure.")
-    failure_detail = models.CharField(max_length=300, blank=True, help_text="The upstream's own words, shortened.")
+    failure_detail = models.CharField(
+        max_length=300, blank=True, help_text="The upstream's own words, shortened."
+    )
     created = models.DateTimeField(default=timezone.now)
     submitted = models.DateTimeField(null=True)
     finished = models.DateTimeField(null=True)
@@ -253,7 +272,11 @@ class Job(models.Model):
     @property
     def shown_state(self) -> str:
         """The state in the five words that customers see."""
-        return "running" if self.state in (self.State.SUBMITTING, self.State.RUNNING, self.State.FETCHING) else self.state
+        return (
+            "running"
+            if self.state in (self.State.SUBMITTING, self.State.RUNNING, self.State.FETCHING)
+            else self.state
+        )
 
     @property
     def seconds(self) -> float | None:
@@ -298,7 +321,9 @@ class Picture(models.Model):
     sha256 = models.CharField(max_length=64)
     thumb_width = models.PositiveIntegerField()
     thumb_height = models.PositiveIntegerField()
-    is_locked = models.BooleanField(help_text="A preview: its owner sees 768 px until it is kept for credits.")
+    is_locked = models.BooleanField(
+        help_text="A preview: its owner sees 768 px until it is kept for credits."
+    )
     kept = models.DateTimeField(null=True, help_text="When a preview was kept in full size.")
     deleted = models.DateTimeField(null=True)
     created = models.DateTimeField(default=timezone.now)
@@ -308,7 +333,11 @@ class Picture(models.Model):
     class Meta:
         indexes = [
             models.Index(fields=["user", "-id"], condition=Q(deleted__isnull=True), name="picture_of_user"),
-            models.Index(fields=["user", "variant", "-id"], condition=Q(deleted__isnull=True), name="picture_of_variant"),
+            models.Index(
+                fields=["user", "variant", "-id"],
+                condition=Q(deleted__isnull=True),
+                name="picture_of_variant",
+            ),
             models.Index(fields=["deleted"], condition=Q(deleted__isnull=False), name="picture_deleted"),
         ]
 
@@ -342,11 +371,16 @@ class ShareLink(models.Model):
     class Meta:
         constraints = [
             CheckConstraint(
-                condition=Q(run__isnull=True, picture__isnull=False) | Q(run__isnull=False, picture__isnull=True),
+                condition=Q(run__isnull=True, picture__isnull=False)
+                | Q(run__isnull=False, picture__isnull=True),
                 name="share_one_thing",
             ),
-            UniqueConstraint(fields=["run"], condition=Q(revoked__isnull=True), name="share_one_live_per_run"),
-            UniqueConstraint(fields=["picture"], condition=Q(revoked__isnull=True), name="share_one_live_per_picture"),
+            UniqueConstraint(
+                fields=["run"], condition=Q(revoked__isnull=True), name="share_one_live_per_run"
+            ),
+            UniqueConstraint(
+                fields=["picture"], condition=Q(revoked__isnull=True), name="share_one_live_per_picture"
+            ),
         ]
 
     def __str__(self) -> str:

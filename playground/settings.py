@@ -159,7 +159,9 @@ EMAIL_HOST_PASSWORD = _mail.get("EMAIL_HOST_PASSWORD") or ""
 EMAIL_USE_TLS, EMAIL_USE_SSL = _mail.get("EMAIL_USE_TLS", False), _mail.get("EMAIL_USE_SSL", False)
 EMAIL_FILE_PATH = _mail.get("EMAIL_FILE_PATH") or None
 EMAIL_TIMEOUT = 10
-DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.text("EMAIL_FROM", f"Flux Playground <no-reply@{_base.hostname or 'localhost'}>")
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.text(
+    "EMAIL_FROM", f"Flux Playground <no-reply@{_base.hostname or 'localhost'}>"
+)
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "playground"
 ACCOUNT_ADAPTER = "accounts.adapter.AccountAdapter"

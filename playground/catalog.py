@@ -1,0 +1,130 @@
+"""What can be ordered, from whom, at which price and in which sizes.
+
+A variant's `parameters`: `aspect_ratios` (list of "16:9"), `seed` (bool), `prompt` ({min, max} characters) and
+`input_images` ({min, max}, absent: none). Forms and checks are built from these.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from django.conf import settings
+
+from playground.models import Route, Variant
+
+SANDBOX = "sandbox"
+_PIXELS = {"2K": 2048 * 2048}
+_PIXELS_OTHERWISE = 1024 * 1024
+_SIZE_STEP = 16
+
+
+def configured_providers() -> list[str]:
+    """The upstreams that have a key. With none, everything runs on the sandbox."""
+    return ["aigenerate"] if settings.AIGENERATE_API_KEY else []
+
+
+def is_sandbox() -> bool:
+    return not configured_providers()
+
+
+def live() -> list[Variant]:
+    """Every variant that is switched on, cheapest first, with `price_micros` and its routes: two queries in all."""
+    return list(Variant.objects.live().priced().prefetch_related("routes"))
+
+
+def by_slugs(slugs: Iterable[str]) -> list[Variant]:
+    """The live ones among these slugs, cheapest first, as `live` gives them."""
+    return list(Variant.objects.live().filter(slug__in=list(slugs)).priced().prefetch_related("routes"))
+
+
+def route_for(variant: Variant) -> Route | None:
+    """The first route whose provider has a key; the sandbox where no provider has one; None: it can't be made here."""
+    providers = configured_providers()
+    if not providers:
+        return Route(variant=variant, provider=SANDBOX, upstream_model=variant.slug)
+    return next((route for route in variant.routes.all() if route.provider in providers), None)
+
+
+def why_not(variant: Variant) -> str:
+    """Why this variant cannot be ordered right now, in plain words; empty where it can."""
+    if variant.needs_input_picture:
+        return "Needs an input picture, which cannot be added yet."
+    if variant.price_micros is None:
+        return "Has no price yet, so it cannot be ordered."
+    if route_for(variant) is None:
+        return "No upstream that offers it is set up here."
+    return ""
+
+
+def takes_seed(variant: Variant) -> bool:
+    """Whether a seed reaches the model on the route that a job would take now."""
+    route = route_for(variant)
+    return variant.takes_seed and route is not None and "seed" not in route.ignores
+
+
+# --- Sizes --------------------------------------------------------------------------------------------
+def size(aspect_ratio: str, resolution: str) -> tuple[int, int]:
+    """Width and height in pixels: as many as the resolution has, in steps of 16, never more.
+
+    >>> size("1:1", "1K"), size("16:9", "2K")
+    ((1024, 1024), (2720, 1536))
+    """
+    across, down = (int(part) for part in aspect_ratio.split(":"))
+    pixels = _PIXELS.get(resolution, _PIXELS_OTHERWISE)
+    return _step(math.sqrt(pixels * across / down)), _step(math.sqrt(pixels * down / across))
+
+
+def _step(pixels: float) -> int:
+    return int(pixels + 1e-6) // _SIZE_STEP * _SIZE_STEP
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """An aspect ratio as the form offers it. `refused_by`: labels of chosen variants that do not take it."""
+
+    value: str
+    refused_by: tuple[str, ...]
+
+    @property
+    def across(self) -> int:
+        return int(self.value.split(":")[0])
+
+    @property
+    def down(self) -> int:
+        return int(self.value.split(":")[1])
+
+
+def ratios(variants: Sequence[Variant]) -> list[Ratio]:
+    """Every ratio that one of the variants takes, widest variety first come, with who refuses it."""
+    known = dict.fromkeys(ratio for variant in variants for ratio in variant.aspect_ratios)
+    return [
+        Ratio(ratio, tuple(variant.label for variant in variants if ratio not in variant.aspect_ratios))
+        for ratio in known
+    ]
+
+
+# --- Prices -------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Quote:
+    """What a run would be: `micros` is the list price of all its pictures, `cost_micros` what upstreams take."""
+
+    pictures: int
+    micros: int
+    cost_micros: int
+
+
+def price_of(variant: Variant) -> int:
+    """Micro-dollars a picture. An unknown price is refused (ValueError), never free."""
+    if variant.price_micros is None:
+        raise ValueError(f"{variant} has no price.")
+    return variant.price_micros
+
+
+def quote(variants: Sequence[Variant], count: int) -> Quote:
+    """The exact price of `count` pictures of each variant; every one must have a price and a route."""
+    routes = [route_for(variant) for variant in variants]
+    return Quote(
+        pictures=len(variants) * count,
+        micros=sum(price_of(variant) for variant in variants) * count,
+        cost_micros=sum(route.cost_micros for route in routes if route) * count,
+    )
