@@ -8,9 +8,43 @@ import os
 import secrets
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import SplitResult, urlsplit
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
 
 MICROS_PER_USD = 1_000_000
+SECRET_LEAST = 32  # characters
+DOCUMENTED = frozenset(
+    {
+        "DATA_DIR",
+        "DATABASE_URL",
+        "REDIS_URL",
+        "SECRET_KEY",
+        "ALLOWED_HOSTS",
+        "BASE_URL",
+        "EMAIL_URL",
+        "EMAIL_FROM",
+        "DEBUG",
+        "LOG_LEVEL",
+        "SIGNUP_GRANT_USD",
+        "SIGNUP_BUDGET_USD_PER_DAY",
+        "PREVIEWS_PER_DAY",
+        "PREVIEW_BUDGET_USD_PER_DAY",
+        "AIGENERATE_API_KEY",
+        "AIGENERATE_BASE_URL",
+        "SANDBOX_DELAY_S",
+        "NET_ALLOWED_HOSTS",
+        "JOB_DEADLINE_S",
+        "ENGINE_IN_FLIGHT",
+        "ENGINE_WORKERS",
+        "WEB_PROCESSES",
+        "WEB_THREADS",
+    }
+)
 
+T = TypeVar("T")
 problems: list[tuple[str, str]] = []
 
 
@@ -67,16 +101,133 @@ def yes(name: str, default: bool = False) -> bool:
     return value in {"1", "true", "yes", "on"}
 
 
+def choice(name: str, default: str, options: list[str]) -> str:
+    value = text(name, default).upper()
+    return (
+        value
+        if value in options
+        else _wrong(name, f"must be one of {', '.join(options)}, not {value!r}", default)
+    )
+
+
+def folder(name: str, default: Path) -> Path:
+    try:
+        return Path(text(name, str(default))).expanduser().resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        return _wrong(name, f"is not a path: {error}", default)
+
+
+# --- Addresses (never repeated in a message: they may hold a password) --------------------------------
+def origin(name: str) -> SplitResult:
+    """`https://example.com`: scheme, host and perhaps a port, no path. Empty where the variable is."""
+    url = _split(text(name).rstrip("/"))
+    if not text(name):
+        return url
+    if (
+        url.scheme not in {"http", "https"}
+        or not url.hostname
+        or url.username
+        or url.path
+        or url.query
+        or url.fragment
+    ):
+        message = "must be http:// or https:// and a host, without a path, such as https://flux.example.com"
+        return _wrong(name, message, urlsplit(""))
+    return url
+
+
+def http_url(name: str, default: str) -> str:
+    value = text(name, default).rstrip("/")
+    url = _split(value)
+    if url.scheme not in {"http", "https"} or not url.hostname:
+        return _wrong(
+            name, f"must be an address that begins with http:// or https://, such as {default}", default
+        )
+    return value
+
+
+def host_ports(name: str) -> list[str]:
+    """A comma-separated list of `host:port`, lower case."""
+    found = []
+    for word in words(name):
+        url = _split(f"//{word}")
+        if url.hostname and url.port and url.netloc == word and not url.username:
+            found.append(word.lower())
+        else:
+            _wrong(
+                name,
+                f"must be host:port pairs such as 127.0.0.1:9000, separated by commas, not {word!r}",
+                None,
+            )
+    return found
+
+
+def redis_url(name: str) -> str:
+    url = _split(text(name))
+    if text(name) and (url.scheme not in {"redis", "rediss", "unix"} or not (url.hostname or url.path)):
+        return _wrong(name, "must be redis://host:port/number, rediss:// or unix://", "")
+    return text(name)
+
+
+def database(name: str, default: Path) -> dict[str, Any]:
+    """Django's settings for one database: PostgreSQL, SQLite in a file, or SQLite at `default`."""
+    fallback = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(default)}
+    url = text(name)
+    if not url:
+        return fallback
+    if url.partition("://")[0] not in {"postgresql", "postgres", "sqlite"}:
+        message = "must begin with postgresql:// or sqlite:///; no other database is supported"
+        return _wrong(name, message, fallback)
+    try:
+        config = environ.Env.db_url_config(url)
+    except (ValueError, LookupError, ImproperlyConfigured):
+        return _wrong(name, "cannot be read; expected postgresql://user:password@host:5432/name", fallback)
+    if config["NAME"] in {"", ":memory:"}:
+        return _wrong(name, "must name a database; one in memory cannot be shared by processes", fallback)
+    if config["ENGINE"].endswith("sqlite3"):
+        config["NAME"] = str(Path(config["NAME"]).absolute())
+    return config
+
+
+def mail(name: str) -> dict[str, Any]:
+    """Django's settings for outgoing mail; the console where the variable is empty."""
+    try:
+        config = environ.Env.email_url_config(text(name, "consolemail://"))
+    except (ValueError, LookupError, ImproperlyConfigured):
+        config = {}
+    if not config.get("EMAIL_BACKEND"):
+        message = "must be such as smtp+tls://user:password@host:587, smtp://host:25 or consolemail://"
+        return _wrong(name, message, environ.Env.email_url_config("consolemail://"))
+    return config
+
+
+def _split(url: str) -> SplitResult:
+    """Parsed, or empty where it cannot be."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return urlsplit("")
+    return parts
+
+
+# --- The secret key -----------------------------------------------------------------------------------
 def secret(name: str, path: Path) -> str:
     """The variable, or a key kept in `path`, generated (mode 0600) the first time it is asked for."""
     if given := text(name):
+        if len(given) < SECRET_LEAST:
+            _wrong(
+                name,
+                f"must have at least {SECRET_LEAST} characters; leave it out and one is made for you",
+                None,
+            )
         return given
     try:
-        return path.read_text().strip() or _wrong(name, f"the file {path} is empty: delete it", "empty")
+        return path.read_text().strip() or _wrong(name, f"is empty in {path}: delete that file", "empty" * 10)
     except FileNotFoundError:
         return _generate(name, path)
     except OSError as error:
-        return _wrong(name, f"{path} cannot be read: {error.strerror}", "unreadable" * 6)
+        return _wrong(name, f"cannot be read from {path}: {error.strerror}", "unreadable" * 6)
 
 
 def _generate(name: str, path: Path) -> str:
@@ -96,10 +247,10 @@ def _generate(name: str, path: Path) -> str:
         finally:
             aside.unlink()
     except OSError as error:
-        _wrong(name, f"{path} cannot be written: {error.strerror}", None)
+        _wrong(name, f"cannot be written to {path}: {error.strerror}", None)
     return key
 
 
-def _wrong(name: str, message: str, default):
+def _wrong(name: str, message: str, default: T) -> T:
     problems.append((name, message))
     return default

@@ -1,20 +1,17 @@
 """One settings file. Every choice an operator has is an environment variable; the table is in README.md."""
 
 from pathlib import Path
-from urllib.parse import urlsplit
-
-import environ
 
 from playground import environment as env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-DATA_DIR = Path(env.text("DATA_DIR", str(BASE_DIR / "var"))).expanduser().resolve()
+DATA_DIR = env.folder("DATA_DIR", BASE_DIR / "var")
 
 # --- Security -----------------------------------------------------------------------------------------
 DEBUG = env.yes("DEBUG")
 SECRET_KEY = env.secret("SECRET_KEY", DATA_DIR / "secret_key")
-BASE_URL = env.text("BASE_URL").rstrip("/")  # where the world reaches us; empty while we are on loopback only
-_base = urlsplit(BASE_URL)
+_base = env.origin("BASE_URL")
+BASE_URL = _base.geturl()  # where the world reaches us; empty while we are on loopback only
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS") or [
     "localhost",
     "127.0.0.1",
@@ -24,7 +21,8 @@ ALLOWED_HOSTS = env.words("ALLOWED_HOSTS") or [
 _is_https = _base.scheme == "https"
 CSRF_TRUSTED_ORIGINS = [f"{_base.scheme}://{_base.netloc}"] if _base.netloc else []
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _is_https else None
-SECURE_SSL_REDIRECT = False  # the proxy in front does that: a redirect here would loop behind a plain one
+SECURE_SSL_REDIRECT = _is_https  # the proxy in front must send X-Forwarded-Proto, or this would loop
+SECURE_REDIRECT_EXEMPT = [r"^healthz$"]  # asked from inside, in front of no proxy
 SECURE_HSTS_SECONDS = 31_536_000 if _is_https else 0
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _is_https
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
@@ -45,6 +43,14 @@ CONTENT_SECURITY_POLICY = {
         "frame-ancestors": ["'none'"],
     }
 }
+
+SILENCED_SYSTEM_CHECKS = [
+    # HSTS for sub-domains and preloading would lock visitors out of the operator's other sites for a year.
+    "security.W005",
+    "security.W021",
+    # Without a public https address there is nothing to redirect to, and secure cookies would not come back.
+    *([] if _is_https else ["security.W004", "security.W008", "security.W012", "security.W016"]),
+]
 
 # --- Applications -------------------------------------------------------------------------------------
 INSTALLED_APPS = [
@@ -98,8 +104,7 @@ TEMPLATES = [
 FORM_RENDERER = "django.forms.renderers.TemplatesSetting"
 
 # --- Storage ------------------------------------------------------------------------------------------
-DATABASE_URL = env.text("DATABASE_URL", f"sqlite:///{DATA_DIR / 'db.sqlite3'}")
-DATABASES = {"default": environ.Env.db_url_config(DATABASE_URL)}
+DATABASES = {"default": env.database("DATABASE_URL", DATA_DIR / "db.sqlite3")}
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATABASES["default"]["OPTIONS"] = {
         "timeout": 20,
@@ -108,8 +113,9 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     }
 else:
     DATABASES["default"] |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
+    DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 10)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-REDIS_URL = env.text("REDIS_URL")
+REDIS_URL = env.redis_url("REDIS_URL")
 CACHES = {
     "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}
     if REDIS_URL
@@ -151,7 +157,7 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 EMAIL_URL = env.text("EMAIL_URL")
 HAS_MAIL = bool(EMAIL_URL)
-_mail = environ.Env.email_url_config(EMAIL_URL or "consolemail://")
+_mail = env.mail("EMAIL_URL")
 EMAIL_BACKEND = _mail["EMAIL_BACKEND"]
 EMAIL_HOST, EMAIL_PORT = _mail.get("EMAIL_HOST") or "", _mail.get("EMAIL_PORT") or 25
 EMAIL_HOST_USER = _mail.get("EMAIL_HOST_USER") or ""
@@ -185,9 +191,9 @@ PREVIEW_BUDGET_MICROS_PER_DAY = env.usd("PREVIEW_BUDGET_USD_PER_DAY", "25")
 
 # --- Upstreams and the engine -------------------------------------------------------------------------
 AIGENERATE_API_KEY = env.text("AIGENERATE_API_KEY")
-AIGENERATE_BASE_URL = env.text("AIGENERATE_BASE_URL", "https://aimarcusimage.eu/api/v1").rstrip("/")
+AIGENERATE_BASE_URL = env.http_url("AIGENERATE_BASE_URL", "https://aimarcusimage.eu/api/v1")
 SANDBOX_DELAY_S = float(env.seconds("SANDBOX_DELAY_S", "3"))
-NET_ALLOWED_HOSTS = env.words("NET_ALLOWED_HOSTS")
+NET_ALLOWED_HOSTS = env.host_ports("NET_ALLOWED_HOSTS")
 JOB_DEADLINE_S = env.whole("JOB_DEADLINE_S", 900, least=5)
 ENGINE_IN_FLIGHT = env.whole("ENGINE_IN_FLIGHT", 400, least=1)
 ENGINE_WORKERS = env.whole("ENGINE_WORKERS", 1, least=1)
@@ -213,12 +219,13 @@ Q_CLUSTER = {
 }
 
 # --- Logs ---------------------------------------------------------------------------------------------
+LOG_LEVEL = env.choice("LOG_LEVEL", "INFO", ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"])
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["console"], "level": env.text("LOG_LEVEL", "INFO").upper()},
+    "root": {"handlers": ["console"], "level": LOG_LEVEL},
     "loggers": {
         "httpx": {"level": "WARNING"},
         "httpcore": {"level": "WARNING"},

@@ -1,0 +1,151 @@
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from django.core.cache import cache
+from django.db import connection
+from django.db.backends.sqlite3.base import DatabaseOperations
+
+from accounts.models import User
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+
+# --- What a machine may lack --------------------------------------------------------------------------
+def needs(present: object, what: str, how: str) -> None:
+    """Skips a test on a machine without `what`, saying `how` to turn it on. In CI that is a failure."""
+    if present:
+        return
+    reason = f"needs {what}. To turn it on: {how}"
+    if os.environ.get("CI", "").lower() == "true":
+        pytest.fail(f"CI=true, and this test {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+def chromium() -> str | None:
+    """Where the browser is: $CHROMIUM, or the system's."""
+    names = ["chromium", "chromium-browser", "google-chrome"]
+    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+
+
+def has_playwright() -> bool:
+    try:
+        import playwright.sync_api  # noqa: F401, PLC0415
+    except ImportError:
+        return False
+    return True
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("browser"):
+        needs(has_playwright(), "Playwright", "uv sync --group browser")
+        needs(chromium(), "Chromium", "apt install chromium, or set CHROMIUM to the path of one")
+    if item.get_closest_marker("postgres"):
+        how = "DATABASE_URL=postgresql://user@host:5432/name uv run pytest"
+        needs(connection.vendor == "postgresql", "PostgreSQL", how)
+
+
+# --- The database -------------------------------------------------------------------------------------
+@contextmanager
+def _without_triggers(operations: DatabaseOperations) -> Iterator[None]:
+    with operations.connection.cursor() as cursor:
+        cursor.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
+        triggers = cursor.fetchall()
+        for name, _ in triggers:
+            cursor.execute(f'DROP TRIGGER "{name}"')
+        try:
+            yield
+        finally:
+            for _, sql in triggers:
+                cursor.execute(sql)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _flush_is_allowed() -> Iterator[None]:
+    """After a `transaction=True` test Django empties the tables. On SQLite that is DELETE, which our triggers refuse."""
+    flush = DatabaseOperations.execute_sql_flush
+
+    def flush_without_triggers(self: DatabaseOperations, sql_list: list[str]) -> None:
+        with _without_triggers(self):
+            flush(self, sql_list)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DatabaseOperations, "execute_sql_flush", flush_without_triggers)
+        yield
+
+
+def database_url() -> str:
+    """The test database as another process must be told: the value for its DATABASE_URL."""
+    at = connection.settings_dict
+    if connection.vendor == "sqlite":
+        return f"sqlite:///{quote(str(at['NAME']))}"
+    login = quote(at["USER"]) + (f":{quote(at['PASSWORD'])}" if at["PASSWORD"] else "")
+    return f"postgresql://{login}@{at['HOST']}:{at['PORT'] or 5432}/{quote(at['NAME'])}"
+
+
+@pytest.fixture
+def process_env(settings: Any) -> dict[str, str]:
+    """Environment for a process of our own on the test's database and pictures, with the product's real settings.
+
+    Only together with `django_db(transaction=True)`: another process sees nothing that is not committed.
+    """
+    return {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "playground.settings",
+        "DATABASE_URL": database_url(),
+        "DATA_DIR": str(Path(settings.MEDIA_ROOT).parent),
+        "SECRET_KEY": settings.SECRET_KEY,
+    }
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(settings: Any, tmp_path: Path) -> None:
+    settings.MEDIA_ROOT = tmp_path / "pictures"
+    cache.clear()
+
+
+# --- People -------------------------------------------------------------------------------------------
+@pytest.fixture
+def alice(db: None) -> User:
+    """The owner."""
+    return User.objects.create_user("alice@example.org", "alice-password")
+
+
+@pytest.fixture
+def bob(db: None) -> User:
+    """A stranger."""
+    return User.objects.create_user("bob@example.org", "bob-password")
+
+
+@pytest.fixture
+def charlie(db: None) -> User:
+    """Staff."""
+    return User.objects.create_superuser("charlie@example.org", "charlie-password")
+
+
+# --- A real browser -----------------------------------------------------------------------------------
+@pytest.fixture(scope="session")
+def chromium_browser() -> Iterator[Any]:
+    """One Chromium for the session. For tests marked `browser`, with pytest-django's `live_server`."""
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415 - not installed everywhere
+
+    with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
+        patch.setenv(
+            "DJANGO_ALLOW_ASYNC_UNSAFE", "true"
+        )  # Playwright's loop runs in this thread, and we touch the ORM
+        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium_browser: Any) -> Iterator[Any]:
+    """A page of a visitor whom nobody knows yet."""
+    context = chromium_browser.new_context(viewport={"width": 1280, "height": 900})
+    yield context.new_page()
+    context.close()
