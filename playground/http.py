@@ -1,11 +1,14 @@
 """The typed request, and what every page knows."""
 
+from collections.abc import Callable
 from typing import Any
 
 from django.http import HttpRequest
 from django_htmx.middleware import HtmxDetails
 
+from accounts import ledger
 from accounts.models import User
+from playground import catalog
 
 
 class Request(HttpRequest):
@@ -16,5 +19,20 @@ class Request(HttpRequest):
 
 
 def site(request: HttpRequest) -> dict[str, Any]:
-    """Template context of every page."""
-    return {}
+    """Template context of every page: `balance` in micro-dollars, asked for only where a template prints it."""
+    return {
+        "is_sandbox": catalog.is_sandbox(),
+        "balance": _balance_of(request),
+        "login_next": _login_next(request),
+    }
+
+
+def _balance_of(request: HttpRequest) -> Callable[[], int]:
+    user = getattr(request, "user", None)
+    return lambda: ledger.wallet_of(user).available if user is not None and user.is_authenticated else 0
+
+
+def _login_next(request: HttpRequest) -> str:
+    """Where a visitor goes back to after logging in: here, or where the log-in page was asked to send them."""
+    is_entrance = request.path.startswith("/accounts/")
+    return request.GET.get("next", "") if is_entrance else request.get_full_path()

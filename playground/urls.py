@@ -1,9 +1,11 @@
 from django.contrib import admin
 from django.urls import include, path
 
+from playground.views import playground
 from playground.views.health import healthz
 
 urlpatterns = [
+    path("", playground.playground, name="playground"),
     path("healthz", healthz, name="healthz"),
     path("accounts/", include("allauth.urls")),
     path("admin/", admin.site.urls),
