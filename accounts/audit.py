@@ -41,24 +41,24 @@ def _wallets_match_transfers() -> Iterator[Problem]:
         Transfer.objects.all(), "debit", "amount"
     )
     for wallet in Wallet.objects.annotate(moved=moved).exclude(posted=F("moved")):
-        yield _problem("wallet = sum of its transfers", wallet.name, wallet.moved, wallet.posted)
+        yield problem("wallet = sum of its transfers", wallet.name, wallet.moved, wallet.posted)
 
 
 def _held_matches_holds() -> Iterator[Problem]:
     opened = _total(Hold.objects.filter(state=Hold.State.OPEN), "wallet", "amount")
     for wallet in Wallet.objects.annotate(opened=opened).exclude(held=F("opened")):
-        yield _problem("held = sum of open holds", wallet.name, wallet.opened, wallet.held)
+        yield problem("held = sum of open holds", wallet.name, wallet.opened, wallet.held)
 
 
 def _people_are_not_below_zero() -> Iterator[Problem]:
     for wallet in Wallet.objects.filter(user__isnull=False).filter(Q(posted__lt=F("held")) | Q(held__lt=0)):
-        yield _problem("posted - held >= 0", wallet.name, ">= 0", wallet.available)
+        yield problem("posted - held >= 0", wallet.name, ">= 0", wallet.available)
 
 
 def _sum_is_zero() -> Iterator[Problem]:
     total = Wallet.objects.aggregate(total=Sum("posted"))["total"] or 0
     if total:
-        yield _problem("sum over all wallets = 0", "all wallets", 0, total)
+        yield problem("sum over all wallets = 0", "all wallets", 0, total)
 
 
 def _windows_match_uses() -> Iterator[Problem]:
@@ -68,7 +68,7 @@ def _windows_match_uses() -> Iterator[Problem]:
     for window in windows.exclude(reserved=F("was_reserved"), spent=F("was_spent")):
         expected = {"reserved": window.was_reserved, "spent": window.was_spent}
         found = {"reserved": window.reserved, "spent": window.spent}
-        yield _problem("cap window = its holds and captures", str(window), expected, found)
+        yield problem("cap window = its holds and captures", str(window), expected, found)
 
 
 def _captures_match_transfers() -> Iterator[Problem]:
@@ -78,7 +78,7 @@ def _captures_match_transfers() -> Iterator[Problem]:
     wrong = holds.exclude(moved=F("captured"), times=0, captured=0).exclude(moved=F("captured"), times=1)
     for held in wrong:
         found = {"captured": held.captured, "moved": held.moved, "transfers": held.times}
-        yield _problem("capture = one transfer", held.business_id, "one transfer of what was captured", found)
+        yield problem("capture = one transfer", held.business_id, "one transfer of what was captured", found)
 
 
 _RUNNING_BALANCE = """
@@ -98,8 +98,8 @@ def _statements_add_up() -> Iterator[Problem]:
     with connection.cursor() as cursor:
         cursor.execute(_RUNNING_BALANCE)
         for business_id, found, running in cursor.fetchall():
-            yield _problem("balance after each statement line", business_id, int(running), found)
+            yield problem("balance after each statement line", business_id, int(running), found)
 
 
-def _problem(invariant: str, subject: str, expected: object, found: object) -> Problem:
+def problem(invariant: str, subject: str, expected: object, found: object) -> Problem:
     return {"invariant": invariant, "subject": subject, "expected": expected, "found": found}

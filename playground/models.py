@@ -229,9 +229,8 @@ class Job(models.Model):
     submit_attempts = models.PositiveSmallIntegerField(default=0)
     fetch_attempts = models.PositiveSmallIntegerField(default=0)
     outcome_unknown = models.BooleanField(default=False, help_text="A create was sent and its answer lost.")
-    cancel_asked = models.BooleanField(default=False)
 
-    failure = models.CharField(max_length=40, blank=True, help_text="A code of playground.jobs.Failure.")
+    failure = models.CharField(max_length=40, blank=True, help_text="A key of playground.jobs.EXPLAINED.")
     failure_detail = models.CharField(
         max_length=300, blank=True, help_text="The upstream's own words, shortened."
     )
@@ -392,12 +391,15 @@ class ShareLink(models.Model):
 
 # --- The engine's own rows ----------------------------------------------------------------------------
 class DriveBeat(models.Model):
-    """A drive that is alive says so every second. The watchdog and `submit` read it."""
+    """A drive that is alive says so every second. The watchdog and `submit_run` read it."""
 
     owner = models.CharField(max_length=60, primary_key=True)
-    started = models.DateTimeField()
-    at = models.DateTimeField()
+    host = models.CharField(max_length=120)
+    started = models.DateTimeField(default=timezone.now)
+    at = models.DateTimeField(default=timezone.now)
     in_flight = models.PositiveIntegerField(default=0)
+    is_ending = models.BooleanField(default=False, help_text="It finishes its last calls; another may take over.")
+    stop_asked = models.BooleanField(default=False, help_text="The watchdog wants to stop: end soon, without a successor.")
 
     def __str__(self) -> str:
         return self.owner

@@ -1,0 +1,332 @@
+"""The loop that sees jobs through: one asyncio loop per worker process, hundreds of jobs at a time.
+
+A drive claims due jobs by lease, keeps the leases while it lives, and lets go of what waits when it ends, so that
+the next drive goes on. Database work runs on one thread, image work on as many as there are cores, HTTP on one
+client. If the process is killed at any line, the leases run out and another drive finds each job in the state that
+was written down before the line was reached.
+"""
+
+import asyncio
+import logging
+import os
+import random
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from typing import Any
+
+import httpx
+from django.conf import settings
+from django.utils import timezone
+
+from playground import drives, images, jobs, net, upkeep
+from playground.commits import Commits
+from playground.ids import new_id
+from playground.models import Job, Picture
+from playground.providers.aigenerate import AIGenerate
+from playground.providers.base import (
+    Failure,
+    Order,
+    OutcomeUnknown,
+    Provider,
+    Rejected,
+    Report,
+    State,
+    TryLater,
+)
+from playground.providers.sandbox import Sandbox
+
+logger = logging.getLogger(__name__)
+
+LIFETIME_S = 40.0
+DRAIN_S = 60.0  # after that the rest is cut off: the queue kills a task after 120 s
+TICK_S = 0.1
+SWEEP_S = 15.0
+SENDING_AT_ONCE = 64
+LOOKS_PER_S = 120
+FETCHING_AT_ONCE = 12
+FETCH_ATTEMPTS = 6
+
+
+def drive() -> None:
+    """What the queue calls: drives jobs until the next drive takes over. Safe to call twice, and at the same time."""
+    owner = f"{drives.HOST[:30]}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+    if drives.join(owner):
+        asyncio.run(Drive(owner).run())
+
+
+def providers() -> dict[str, Provider]:
+    """Every upstream that is set up, and the sandbox."""
+    known: list[Provider] = [Sandbox(delay_s=settings.SANDBOX_DELAY_S)]
+    if settings.AIGENERATE_API_KEY:
+        known.append(AIGenerate(base_url=settings.AIGENERATE_BASE_URL, api_key=settings.AIGENERATE_API_KEY))
+    return {provider.name: provider for provider in known}
+
+
+class LetGo(Exception):
+    """The drive is ending and this job waits: give its lease back, to be looked at again at `at`."""
+
+    def __init__(self, at: datetime) -> None:
+        self.at = at
+
+
+class Drive:
+    """One run of the loop, under the name `owner`, which is also the name on its leases."""
+
+    def __init__(self, owner: str) -> None:
+        self.owner = owner
+        self.providers = providers()
+        self.commit = Commits()
+        self.cores = os.cpu_count() or 2
+        self.image_threads = ThreadPoolExecutor(self.cores, thread_name_prefix="images")
+        self.ending = asyncio.Event()
+        self.sending = asyncio.Semaphore(SENDING_AT_ONCE)
+        self.fetching = asyncio.Semaphore(FETCHING_AT_ONCE)
+        self.tasks: dict[uuid.UUID, asyncio.Task[None]] = {}
+        self.paused_until: dict[str, float] = {}
+
+    async def run(self) -> None:
+        limits = httpx.Limits(max_connections=200, max_keepalive_connections=100)
+        async with (
+            httpx.AsyncClient(limits=limits, follow_redirects=False, trust_env=False) as self.http,
+            net.client(allowed_hosts=settings.NET_ALLOWED_HOSTS) as self.downloads,
+        ):
+            beats = asyncio.create_task(self._beat())
+            try:
+                await self._claim_until_ending()
+                await self._drain()
+            finally:
+                beats.cancel()
+                await self.commit(drives.leave, self.owner)
+                await self.commit.close()
+                self.image_threads.shutdown(wait=False)
+
+    # --- The drive itself -----------------------------------------------------------------------------
+    async def _claim_until_ending(self) -> None:
+        while not self.ending.is_set():
+            try:
+                for job in await self.commit(
+                    jobs.claim, self.owner, settings.ENGINE_IN_FLIGHT - len(self.tasks)
+                ):
+                    self.tasks[job.pk] = asyncio.create_task(self._see_through(job))
+            except Exception:
+                logger.exception("claiming failed; trying again")
+                await asyncio.sleep(1)
+            await asyncio.sleep(TICK_S)
+
+    async def _beat(self) -> None:
+        """Beats, keeps the leases and sweeps; sets `ending` when the time is over or the watchdog asks."""
+        born = swept = time.monotonic()
+        while True:
+            try:
+                stop = await self.commit(drives.beat, self.owner, len(self.tasks))
+                await self.commit(jobs.renew, self.owner)
+                if stop:
+                    self.ending.set()
+                elif time.monotonic() > born + LIFETIME_S and not self.ending.is_set():
+                    await self.commit(drives.hand_over, self.owner)
+                    self.ending.set()
+                if time.monotonic() > swept + SWEEP_S:
+                    swept = time.monotonic()
+                    await self.commit(upkeep.sweep)
+            except Exception:
+                logger.exception("a beat failed; trying again")
+            await asyncio.sleep(drives.BEAT_S)
+
+    async def _drain(self) -> None:
+        """What waits is let go of at once; what is in the middle of a paid call or a fetch may finish it."""
+        if self.tasks:
+            await asyncio.wait(list(self.tasks.values()), timeout=DRAIN_S)
+        for task in self.tasks.values():
+            task.cancel()
+
+    async def _see_through(self, job: Job) -> None:
+        try:
+            await self._steps(job)
+        except LetGo as later:
+            await self.commit(jobs.let_go, job, later.at)
+        except Exception:
+            logger.exception("job %s: unexpected; it is looked at again", job.pk)
+            await self.commit(jobs.let_go, job, _from_now(10 + 10 * random.random()))
+        finally:
+            self.tasks.pop(job.pk, None)
+
+    async def _steps(self, job: Job) -> None:
+        """From whatever state the job is in, as far as it goes. Each step returns whether the job is still ours."""
+        provider = self.providers.get(job.provider)
+        if timezone.now() >= job.deadline:
+            await self._fail(job, Failure.OUTCOME_UNKNOWN if job.outcome_unknown else Failure.TIMED_OUT)
+            return
+        if provider is None:
+            await self._fail(job, Failure.UPSTREAM_UNAVAILABLE, f"{job.provider} is not set up any more")
+            return
+        if job.state == Job.State.SUBMITTING and not await self._take_up(job, provider):
+            return
+        if job.state == Job.State.QUEUED and not await self._send(job, provider):
+            return
+        if job.state == Job.State.RUNNING and not await self._watch(job, provider):
+            return
+        if job.state == Job.State.FETCHING:
+            await self._fetch(job, provider)
+
+    # --- Sending --------------------------------------------------------------------------------------
+    async def _take_up(self, job: Job, provider: Provider) -> bool:
+        """A job whose sender died in the middle of the call."""
+        if provider.resend_is_safe:
+            return await self.commit(jobs.resending, job)
+        if not job.outcome_unknown:
+            await self.commit(jobs.lost, job, "the process that sent it died before the answer came")
+        return False
+
+    async def _send(self, job: Job, provider: Provider) -> bool:
+        async with self.sending:
+            if self.ending.is_set():
+                raise LetGo(timezone.now())
+            if (pause := self._pause(provider)) > 0:
+                raise LetGo(_from_now(pause))
+            if not await self.commit(jobs.sending, job):
+                return False
+            try:
+                upstream_id = await provider.create(self.http, order_of(job))
+            except TryLater as busy:
+                await self.commit(jobs.not_started, job, self._later(job, provider, busy), busy.detail)
+            except Rejected as refused:
+                await self._fail(job, refused.failure, refused.detail)
+            except OutcomeUnknown as unknown:
+                await self.commit(jobs.lost, job, unknown.detail)
+            else:
+                return await self.commit(jobs.started, job, upstream_id)
+        return False
+
+    def _pause(self, provider: Provider) -> float:
+        return self.paused_until.get(provider.name, 0) - time.monotonic()
+
+    def _later(self, job: Job, provider: Provider, busy: TryLater) -> datetime:
+        """When to send again: as the upstream says, which then holds for all its jobs, or ever later, with jitter."""
+        if busy.retry_after_s is not None:
+            self.paused_until[provider.name] = time.monotonic() + busy.retry_after_s
+            return _from_now(busy.retry_after_s + random.random())
+        return _from_now(min(2 ** min(job.submit_attempts, 6), 30) * (0.5 + random.random()))
+
+    # --- Watching -------------------------------------------------------------------------------------
+    async def _watch(self, job: Job, provider: Provider) -> bool:
+        """Looks until the upstream is done. True: there is something to fetch."""
+        misses = 0
+        while True:
+            if timezone.now() >= job.deadline:
+                await self._fail(job, Failure.TIMED_OUT)
+                return False
+            try:
+                report = await provider.look(self.http, job.upstream_id or "")
+            except TryLater as nothing:
+                misses += 1
+                pause = nothing.retry_after_s or min(2**misses, 20) * (0.5 + random.random())
+            else:
+                misses = 0
+                if report.state != State.RUNNING:
+                    return await self._looked(job, report)
+                await self._show_progress(job, report)
+                pause = report.look_after_s if report.look_after_s is not None else self._rhythm(job)
+            await self._wait(job, pause)
+
+    async def _looked(self, job: Job, report: Report) -> bool:
+        if report.state == State.SUCCEEDED and report.urls:
+            return await self.commit(jobs.ready, job, report.urls)
+        await self._fail(job, report.failure or Failure.NO_PICTURE, report.detail)
+        return False
+
+    async def _show_progress(self, job: Job, report: Report) -> None:
+        if report.progress is not None and report.progress >= (job.progress or 0) + 5:
+            job.progress = report.progress
+            await self.commit(jobs.progressed, job, report.progress)
+
+    def _rhythm(self, job: Job) -> float:
+        """Seconds to the next look: often while it is young, and never more looks in all than the upstream likes."""
+        age = (timezone.now() - job.created).total_seconds()
+        by_age = 1.0 if age < 30 else 4.0 if age < 120 else 12.0
+        return max(by_age, len(self.tasks) / LOOKS_PER_S) * (0.9 + 0.2 * random.random())
+
+    async def _wait(self, job: Job, seconds: float) -> None:
+        """Sleeps, unless the drive ends: then the job is let go of, and is due when this sleep would have ended."""
+        until = _from_now(seconds)
+        left = (job.deadline - timezone.now()).total_seconds()
+        try:
+            await asyncio.wait_for(self.ending.wait(), timeout=max(min(seconds, left), 0))
+        except TimeoutError:
+            return
+        raise LetGo(until)
+
+    # --- Fetching -------------------------------------------------------------------------------------
+    async def _fetch(self, job: Job, provider: Provider) -> None:
+        urls, asked_again = list(job.result_urls), False
+        for attempt in range(FETCH_ATTEMPTS):
+            try:
+                async with self.fetching:
+                    await self._fetch_once(job, provider, urls[0])
+                return
+            except images.ImageError as broken:
+                await self._fail(job, Failure.BAD_PICTURE, str(broken))
+                return
+            except (net.Forbidden, net.TooLarge) as refused:
+                await self._fail(job, Failure.BAD_PICTURE, str(refused))
+                return
+            except net.Gone as gone:
+                fresh = None if asked_again else await self._ask_again(job, provider)
+                if not fresh:
+                    await self._fail(job, Failure.NO_PICTURE, str(gone))
+                    return
+                urls, asked_again = fresh, True
+            except (net.Unreachable, OSError) as trouble:
+                logger.warning("job %s: fetching failed (%s), attempt %d", job.pk, trouble, attempt + 1)
+                await self._wait(job, min(2**attempt, 20) * (0.5 + random.random()))
+            if timezone.now() >= job.deadline:
+                break
+        await self._fail(job, Failure.NO_PICTURE, "the picture could not be fetched")
+
+    async def _ask_again(self, job: Job, provider: Provider) -> list[str]:
+        """A result's address can die: the upstream is asked once for a new one."""
+        try:
+            return list((await provider.look(self.http, job.upstream_id or "")).urls)
+        except TryLater:
+            return []
+
+    async def _fetch_once(self, job: Job, provider: Provider, url: str) -> None:
+        data = await provider.draw(url)
+        if data is None:
+            data = await net.download(self.downloads, url)
+        rendered = await self._image_work(lambda: images.render(data, with_preview=job.is_preview))
+        key = images.new_key(new_id())
+        await self._image_work(lambda: images.store(key, rendered))
+        if not await self.commit(jobs.succeed, job, key, rendered) and not await self.commit(_is_stored, key):
+            await self._image_work(lambda: images.remove(key))
+
+    async def _image_work(self, work: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self.image_threads, work)
+
+    async def _fail(self, job: Job, failure: Failure, detail: str = "") -> None:
+        await self.commit(jobs.fail, job, failure.value, detail)
+
+
+def order_of(job: Job) -> Order:
+    """The job in the words that providers know."""
+    return Order(
+        job_id=str(job.pk),
+        model=job.upstream_model,
+        prompt=job.params["prompt"],
+        aspect_ratio=job.params["aspect_ratio"],
+        resolution=job.params["resolution"],
+        width=job.params["width"],
+        height=job.params["height"],
+        seed=job.params.get("seed"),
+        fixed=job.upstream_fixed,
+    )
+
+
+def _is_stored(key: str) -> bool:
+    return Picture.objects.filter(key=key).exists()
+
+
+def _from_now(seconds: float) -> datetime:
+    return timezone.now() + timedelta(seconds=seconds)

@@ -1,0 +1,407 @@
+"""The whole life of a job: submitted, claimed, sent, watched, fetched, and ended exactly once.
+
+    queued -> submitting -> running -> fetching -> succeeded | failed | cancelled
+
+Every change of state is one UPDATE whose WHERE names the state it expects (and, for the engine, the lease it holds);
+a row count of 0 means that somebody else was first, and the loser walks away. Money moves in the same transaction.
+What people do is in the first half, what the engine does in the second.
+"""
+
+import secrets
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import IntegrityError, connection, transaction
+from django.utils import timezone
+
+from accounts import ledger
+from accounts.models import Hold, Transfer, User, Wallet
+from playground import catalog, drives
+from playground.images import Rendered
+from playground.models import Job, JobEvent, Picture, Run, Switch, Variant
+
+LEASE = timedelta(seconds=12)
+MAX_COUNT = 4
+MAX_SEED = 2**32 - 1
+DISPATCH = "dispatch"
+
+EXPLAINED = {
+    "moderated": "The model's safety filter refused this prompt or its picture.",
+    "rejected": "The upstream did not accept this request.",
+    "upstream_failed": "The upstream could not make this picture.",
+    "upstream_unavailable": "The upstream is not available at the moment.",
+    "no_picture": "The upstream said it was done, but had no picture to give.",
+    "bad_picture": "What the upstream sent was not a whole picture.",
+    "timed_out": "It took too long, so we stopped waiting.",
+    "outcome_unknown": "The connection broke while it was being sent, and the upstream never answered.",
+    "given_up": "The operator ended this job.",
+}
+
+
+class NotPossible(Exception):
+    """What was asked for cannot be made. `field` names the form's field; the text is for people."""
+
+    def __init__(self, field: str, message: str) -> None:
+        self.field = field
+        super().__init__(message)
+
+
+def why(job: Job) -> str:
+    """Why a failed job failed, in plain words."""
+    return EXPLAINED.get(job.failure, "It failed for a reason that we do not know.")
+
+
+# --- What people do -----------------------------------------------------------------------------------
+def submit_run(
+    user: User,
+    *,
+    prompt: str,
+    variants: Sequence[Variant],
+    aspect_ratio: str,
+    count: int,
+    seed: int | None,
+    pay: str,
+    nonce: str,
+) -> Run:
+    """Makes the run, its jobs and their holds, all of it or none. The same `nonce` gives the same run again.
+
+    The variants come from `catalog`, with their prices. Raises NotPossible, or a ledger.Refusal.
+    """
+    if known := Run.objects.filter(user=user, nonce=nonce).first():
+        return known
+    _check(prompt, variants, aspect_ratio, count, seed)
+    run = Run(
+        user=user,
+        prompt=prompt,
+        aspect_ratio=aspect_ratio,
+        count=count,
+        seed=seed,
+        pay=Run.Pay(pay),
+        nonce=nonce,
+    )
+    first_seed = secrets.randbelow(MAX_SEED - MAX_COUNT) if seed is None else seed
+    jobs = [_new_job(run, variant, ordinal, first_seed) for variant in variants for ordinal in range(count)]
+    try:
+        with transaction.atomic():
+            run.save(force_insert=True)
+            _hold_and_queue(user, jobs)
+    except IntegrityError:
+        if known := Run.objects.filter(user=user, nonce=nonce).first():
+            return known
+        raise
+    return run
+
+
+def _check(prompt: str, variants: Sequence[Variant], aspect_ratio: str, count: int, seed: int | None) -> None:
+    if not variants:
+        raise NotPossible("variants", "Choose at least one variant.")
+    if not 1 <= count <= MAX_COUNT:
+        raise NotPossible("count", f"Choose 1 to {MAX_COUNT} pictures per variant.")
+    if seed is not None and not 0 <= seed <= MAX_SEED:
+        raise NotPossible("seed", f"A seed is a whole number from 0 to {MAX_SEED}.")
+    if "\x00" in prompt:
+        raise NotPossible("prompt", "The prompt has a character in it that cannot be sent.")
+    for variant in variants:
+        _check_variant(variant, prompt, aspect_ratio)
+
+
+def _check_variant(variant: Variant, prompt: str, aspect_ratio: str) -> None:
+    if reason := catalog.why_not(variant):
+        raise NotPossible("variants", f"{variant.label}: {reason}")
+    if aspect_ratio not in variant.aspect_ratios:
+        takes = ", ".join(variant.aspect_ratios)
+        raise NotPossible("aspect_ratio", f"{variant.label} does not make {aspect_ratio}. It makes {takes}.")
+    bounds = variant.parameters.get("prompt", {})
+    least, most = bounds.get("min", 1), bounds.get("max", 5000)
+    if not least <= len(prompt.strip()) <= most:
+        raise NotPossible("prompt", f"{variant.label} takes a prompt of {least} to {most:,} characters.")
+
+
+def _new_job(run: Run, variant: Variant, ordinal: int, first_seed: int) -> Job:
+    """An unsaved job, with the price of this moment. Pictures of one ordinal share a seed, so that they compare."""
+    route = catalog.route_for(variant)
+    if route is None:
+        raise NotPossible("variants", f"{variant.label}: {catalog.why_not(variant)}")
+    width, height = catalog.size(run.aspect_ratio, variant.resolution)
+    params: dict[str, Any] = {
+        "prompt": run.prompt.strip(),
+        "aspect_ratio": run.aspect_ratio,
+        "resolution": variant.resolution,
+        "width": width,
+        "height": height,
+    }
+    if catalog.takes_seed(variant):
+        params["seed"] = (first_seed + ordinal) % (MAX_SEED + 1)
+    now = timezone.now()
+    return Job(
+        run=run,
+        user=run.user,
+        variant=variant,
+        ordinal=ordinal,
+        params=params,
+        is_preview=run.pay == Run.Pay.PREVIEW,
+        price_micros=catalog.price_of(variant),
+        cost_micros=route.cost_micros,
+        provider=route.provider,
+        upstream_model=route.upstream_model,
+        upstream_fixed=route.fixed,
+        created=now,
+        next_look=now,
+        deadline=now + timedelta(seconds=settings.JOB_DEADLINE_S),
+    )
+
+
+def _hold_and_queue(user: User, jobs: Sequence[Job]) -> None:
+    """Holds what the jobs will cost, writes them, and asks for a drive: inside the caller's transaction."""
+    for job, held in _holds(user, jobs):
+        job.hold = held
+    Job.objects.bulk_create(jobs)
+    JobEvent.objects.bulk_create(JobEvent(job=job, state=job.state) for job in jobs)
+    drives.ensure()
+
+
+def _holds(user: User, jobs: Sequence[Job]) -> list[tuple[Job, Hold]]:
+    """One hold a job: a preview's is paid by the house, the others' by the person. Equal amounts go in one call."""
+    is_preview = jobs[0].is_preview
+    wallet = ledger.house(Wallet.House.PREVIEW) if is_preview else ledger.wallet_of(user)
+    total = sum(job.price_micros for job in jobs)
+    if not is_preview and wallet.available < total:
+        raise ledger.NotEnoughCredit(needed=total, available=wallet.available)
+    by_amount: dict[int, list[Job]] = defaultdict(list)
+    for job in jobs:
+        by_amount[job.cost_micros if is_preview else job.price_micros].append(job)
+    pairs = []
+    for amount, group in by_amount.items():
+        limits = ledger.preview_limits(user, amount) if is_preview else ledger.account_limits(user, amount)
+        promises = [ledger.Promise(f"job:{job.pk}", amount, _memo(job)) for job in group]
+        pairs += zip(group, ledger.hold(wallet, promises, limits), strict=True)
+    return pairs
+
+
+def _memo(job: Job) -> str:
+    return f"{job.variant.label}, {job.params['aspect_ratio']}"
+
+
+def can_cancel(job: Job) -> bool:
+    """While nothing is owed to anybody: not sent yet, or sent to where it costs nothing."""
+    return job.state == Job.State.QUEUED or (job.cost_micros == 0 and not job.is_final)
+
+
+def cancel(job: Job, *, by: User) -> bool:
+    """Ends a job that owes nothing and gives its money back. False where it is too late."""
+    states = Job.OPEN if job.cost_micros == 0 else (Job.State.QUEUED,)
+    return _end(job, Job.State.CANCELLED, from_states=states, note=f"by {by}")
+
+
+def give_up(job: Job, *, by: User) -> bool:
+    """The operator's way out: fails an open job, whatever it is doing, and gives its money back."""
+    return _end(job, Job.State.FAILED, from_states=Job.OPEN, failure="given_up", note=f"by {by}")
+
+
+def retry(job: Job) -> Job:
+    """A failed or cancelled job once more, at the price of now. A second call gives the same new job."""
+    if job.state not in (Job.State.FAILED, Job.State.CANCELLED):
+        raise NotPossible("job", "Only a picture that failed or was cancelled can be tried again.")
+    variant = next(iter(catalog.by_slugs([job.variant.slug])), None)
+    if variant is None or catalog.why_not(variant):
+        raise NotPossible("job", f"{job.variant.label} cannot be ordered at the moment.")
+    again = _new_job(job.run, variant, job.ordinal, 0)
+    again.params = job.params
+    again.retry_of = job
+    try:
+        with transaction.atomic():
+            _hold_and_queue(job.user, [again])
+    except IntegrityError:
+        if known := Job.objects.filter(retry_of=job).first():
+            return known
+        raise
+    return again
+
+
+def keep(picture: Picture) -> bool:
+    """Unlocks a preview's original for the price that was shown. False where it is unlocked already: charged once.
+
+    Raises a ledger.Refusal, and then nothing has changed.
+    """
+    job = picture.job
+    with transaction.atomic():
+        locked = Picture.objects.filter(pk=picture.pk, is_locked=True, deleted__isnull=True)
+        if not locked.update(is_locked=False, kept=timezone.now()):
+            return False
+        promise = ledger.Promise(f"keep:{picture.pk}", job.price_micros, _memo(job))
+        limits = ledger.account_limits(picture.user, job.price_micros)
+        [held] = ledger.hold(ledger.wallet_of(picture.user), [promise], limits)
+        ledger.capture(held.pk, to=ledger.house(Wallet.House.REVENUE), kind=Transfer.Kind.KEEP)
+    return True
+
+
+# --- What the engine does -----------------------------------------------------------------------------
+def claim(owner: str, room: int) -> list[Job]:
+    """Leases up to `room` due jobs to `owner`. A leased job is due again when its lease runs out."""
+    due = Job.objects.filter(state__in=Job.OPEN, next_look__lte=timezone.now()).order_by("next_look")
+    if not is_dispatching():
+        due = due.exclude(state=Job.State.QUEUED)
+    if room <= 0 or not due.exists():
+        return []
+    with transaction.atomic():
+        if connection.features.has_select_for_update_skip_locked:
+            due = due.select_for_update(skip_locked=True)
+        ids = list(due.values_list("pk", flat=True)[:room])
+        until = timezone.now() + LEASE
+        Job.objects.filter(pk__in=ids).update(lease_owner=owner, lease_until=until, next_look=until)
+    return list(Job.objects.filter(pk__in=ids, lease_owner=owner))
+
+
+def is_dispatching() -> bool:
+    """Whether the operator lets new work go upstream."""
+    return not Switch.objects.filter(name=DISPATCH, is_on=False).exists()
+
+
+def renew(owner: str) -> int:
+    """Keeps every lease of `owner` for another while."""
+    until = timezone.now() + LEASE
+    return Job.objects.filter(lease_owner=owner, state__in=Job.OPEN).update(
+        lease_until=until, next_look=until
+    )
+
+
+def let_go(job: Job, look_at: datetime) -> bool:
+    """Gives the lease back; whoever is alive at `look_at` goes on."""
+    return _leased(job).update(lease_owner="", lease_until=None, next_look=min(look_at, job.deadline)) == 1
+
+
+def sending(job: Job) -> bool:
+    """Writes down the intent, before the call that costs money. False: do not send."""
+    return _move(
+        job,
+        Job.State.QUEUED,
+        Job.State.SUBMITTING,
+        submitted=timezone.now(),
+        submit_attempts=job.submit_attempts + 1,
+    )
+
+
+def not_started(job: Job, look_at: datetime, note: str) -> bool:
+    """The upstream is known not to have started: back to the queue, and the lease with it."""
+    return _move(
+        job,
+        Job.State.SUBMITTING,
+        Job.State.QUEUED,
+        note=note,
+        submitted=None,
+        lease_owner="",
+        lease_until=None,
+        next_look=min(look_at, job.deadline),
+    )
+
+
+def resending(job: Job) -> bool:
+    """A create that may be sent twice, because this upstream makes one picture of it."""
+    return _move(job, Job.State.SUBMITTING, Job.State.QUEUED, note="sent again: this upstream recognises it")
+
+
+def lost(job: Job, note: str) -> bool:
+    """The create's answer is lost: never sent again, looked at once more at the deadline."""
+    return _move(
+        job,
+        Job.State.SUBMITTING,
+        Job.State.SUBMITTING,
+        note=note,
+        outcome_unknown=True,
+        lease_owner="",
+        lease_until=None,
+        next_look=job.deadline,
+    )
+
+
+def started(job: Job, upstream_id: str) -> bool:
+    return _move(job, Job.State.SUBMITTING, Job.State.RUNNING, upstream_id=upstream_id)
+
+
+def ready(job: Job, urls: Sequence[str]) -> bool:
+    """The upstream has the picture; where it lies is kept, so that a restart fetches at once."""
+    return _move(job, Job.State.RUNNING, Job.State.FETCHING, result_urls=list(urls))
+
+
+def progressed(job: Job, percent: int) -> None:
+    _leased(job).filter(state=Job.State.RUNNING).update(progress=percent)
+
+
+def succeed(job: Job, key: str, rendered: Rendered) -> bool:
+    """The one moment of success: state, picture and money together. The bytes are on disk before this."""
+    with transaction.atomic():
+        if not _move(job, Job.State.FETCHING, Job.State.SUCCEEDED, finished=timezone.now()):
+            return False
+        Picture.objects.create(
+            job=job,
+            user_id=job.user_id,
+            variant_id=job.variant_id,
+            key=key,
+            format=rendered.format,
+            width=rendered.width,
+            height=rendered.height,
+            size=len(rendered.original),
+            sha256=rendered.sha256,
+            thumb_width=rendered.thumb_width,
+            thumb_height=rendered.thumb_height,
+            is_locked=job.is_preview,
+        )
+        house = Wallet.House.UPSTREAM if job.is_preview else Wallet.House.REVENUE
+        kind = Transfer.Kind.PREVIEW_COST if job.is_preview else Transfer.Kind.CHARGE
+        if not ledger.capture(job.hold_id, to=ledger.house(house), kind=kind):
+            raise ledger.Refusal(f"the hold of job {job.pk} was closed while the job was open")
+    return True
+
+
+def expire(job: Job) -> bool:
+    """Ends a job that is long past its deadline and that no drive has ended."""
+    return _end(job, Job.State.FAILED, from_states=Job.OPEN, failure="timed_out", note="past its deadline")
+
+
+def fail(job: Job, failure: str, detail: str = "") -> bool:
+    """Ends a leased job without a picture and without a charge."""
+    return _end(
+        job, Job.State.FAILED, from_states=Job.OPEN, failure=failure, note=detail, lease_owner=job.lease_owner
+    )
+
+
+def _leased(job: Job) -> Any:
+    return Job.objects.filter(pk=job.pk, lease_owner=job.lease_owner)
+
+
+@transaction.atomic
+def _move(job: Job, state: str, to: str, *, note: str = "", **changes: Any) -> bool:
+    """Compare and set, for the holder of the lease; the job in hand changes with its row."""
+    if not _leased(job).filter(state=state).update(state=to, **changes):
+        return False
+    JobEvent.objects.create(job=job, state=to, note=note[:300])
+    for name, value in {"state": to, **changes}.items():
+        setattr(job, name, value)
+    return True
+
+
+@transaction.atomic
+def _end(
+    job: Job,
+    to: str,
+    *,
+    from_states: Sequence[str],
+    failure: str = "",
+    note: str = "",
+    **lease: str,
+) -> bool:
+    """Ends an open job without a picture: the hold is released and a suspected upstream cost is booked."""
+    rows = Job.objects.filter(pk=job.pk, state__in=from_states, **lease)
+    ended = {"state": to, "failure": failure, "failure_detail": note[:300], "finished": timezone.now()}
+    if not rows.update(**ended):
+        return False
+    JobEvent.objects.create(job=job, state=to, note=f"{failure} {note}".strip()[:300])
+    ledger.release(job.hold_id)
+    job.refresh_from_db()
+    if job.submitted and job.cost_micros and failure not in ("moderated", "rejected", "upstream_failed"):
+        memo = f"{job.provider} {job.upstream_id or 'without an id'}: {failure or to}"
+        ledger.book_suspected_cost(job.cost_micros, business_id=f"suspect:{job.pk}", memo=memo)
+    return True

@@ -1,0 +1,15 @@
+"""The names that the queue knows. They keep for ever, carry nothing, and are safe to run twice."""
+
+from playground import engine, upkeep
+
+
+def drive() -> None:
+    engine.drive()
+
+
+def sweep() -> None:
+    upkeep.sweep()
+
+
+def nightly() -> None:
+    upkeep.nightly()

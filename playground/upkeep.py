@@ -1,0 +1,136 @@
+"""What the house does every minute and every night, and the proof that nothing is wrong: the audit."""
+
+import logging
+from collections.abc import Iterator
+from datetime import timedelta
+
+from django.contrib.sessions.backends.db import SessionStore
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.utils import timezone
+
+from accounts import audit as accounts_audit
+from accounts import ledger
+from accounts.audit import Problem, problem
+from accounts.models import Hold, Transfer, User
+from playground import drives, images, jobs
+from playground.models import Job, Picture
+
+logger = logging.getLogger(__name__)
+
+UNDO_FOR = timedelta(hours=24)
+OVERDUE = timedelta(minutes=1)
+STUCK = timedelta(minutes=15)
+_AT_ONCE = 500
+
+
+def sweep() -> None:
+    """Every minute: what fell between two chairs is picked up. Safe to run twice, and at the same time."""
+    drives.forget_dead()
+    drives.ensure()
+    end_overdue()
+    give_waiting_welcomes()
+    purge_deleted()
+    images.clear_incoming()
+
+
+def end_overdue() -> int:
+    """Fails jobs that no drive has ended in time. Returns how many."""
+    now = timezone.now()
+    overdue = Job.objects.filter(state__in=Job.OPEN, deadline__lt=now - OVERDUE)
+    free = overdue.filter(Q(lease_until__isnull=True) | Q(lease_until__lt=now))
+    return sum(jobs.expire(job) for job in free[:_AT_ONCE])
+
+
+def give_waiting_welcomes() -> int:
+    """Welcome credits for those who signed up on a day when the budget was used up, oldest first."""
+    given = 0
+    for user in User.objects.filter(awaits_welcome=True, is_active=True).order_by("pk")[:_AT_ONCE]:
+        try:
+            given += ledger.grant_signup(user)
+        except ledger.CapReached:
+            break
+        User.objects.filter(pk=user.pk).update(awaits_welcome=False)
+    return given
+
+
+def purge_deleted() -> int:
+    """Removes the bytes of pictures whose time for second thoughts is over; the row stays, for the receipt."""
+    gone = Picture.objects.filter(deleted__lt=timezone.now() - UNDO_FOR).exclude(key="")
+    keys = list(gone.values_list("pk", "key")[:_AT_ONCE])
+    for pk, key in keys:
+        images.remove(key)
+        Picture.objects.filter(pk=pk).update(key="")
+    return len(keys)
+
+
+def nightly() -> None:
+    """Once a day: expired sessions go, and the audit is run and its findings are logged as errors."""
+    SessionStore.clear_expired()
+    for found in audit():
+        logger.error("audit: %s", found)
+
+
+# --- The audit ----------------------------------------------------------------------------------------
+def audit(*, with_files: bool = True) -> list[Problem]:
+    """Every broken invariant of the money and of the jobs; empty means sound. `with_files` reads every original."""
+    found = [
+        *accounts_audit.audit(),
+        *_jobs_match_holds(),
+        *_jobs_match_pictures(),
+        *_kept_are_paid(),
+        *_stuck(),
+    ]
+    return [*found, *_files_match()] if with_files else found
+
+
+def _jobs_match_holds() -> Iterator[Problem]:
+    expected = {
+        Hold.State.OPEN: Job.OPEN,
+        Hold.State.CAPTURED: [Job.State.SUCCEEDED],
+        Hold.State.RELEASED: [Job.State.FAILED, Job.State.CANCELLED],
+    }
+    for hold_state, states in expected.items():
+        for job in (
+            Job.objects.filter(state__in=states).exclude(hold__state=hold_state).select_related("hold")
+        ):
+            yield problem(
+                f"a job that is {job.state} has a hold that is {hold_state}",
+                str(job),
+                hold_state,
+                job.hold.state,
+            )
+    charged = Job.objects.filter(state=Job.State.SUCCEEDED, is_preview=False).exclude(
+        hold__captured=F("price_micros")
+    )
+    for job in charged.select_related("hold"):
+        yield problem("a success captures its price", str(job), job.price_micros, job.hold.captured)
+
+
+def _jobs_match_pictures() -> Iterator[Problem]:
+    pictures = Picture.objects.filter(job=OuterRef("pk"))
+    for job in Job.objects.filter(~Exists(pictures), state=Job.State.SUCCEEDED):
+        yield problem("succeeded <=> a picture", str(job), "a picture", None)
+    for job in Job.objects.filter(Exists(pictures)).exclude(state=Job.State.SUCCEEDED):
+        yield problem("succeeded <=> a picture", str(job), "no picture", "a picture")
+
+
+def _kept_are_paid() -> Iterator[Problem]:
+    for picture in Picture.objects.filter(job__is_preview=True).exclude(is_locked=True, kept__isnull=True):
+        if not Transfer.objects.filter(business_id=f"keep:{picture.pk}", kind=Transfer.Kind.KEEP).exists():
+            yield problem("a kept preview is paid for", str(picture), "one transfer", None)
+
+
+def _stuck() -> Iterator[Problem]:
+    late: QuerySet[Job] = Job.objects.filter(state__in=Job.OPEN, deadline__lt=timezone.now() - STUCK)
+    for job in late:
+        yield problem("no job is open 15 minutes past its deadline", str(job), "final", job.state)
+
+
+def _files_match() -> Iterator[Problem]:
+    for picture in Picture.objects.exclude(key="").iterator():
+        try:
+            found = images.stored_sha256(picture.key)
+        except OSError as error:
+            found = f"unreadable: {error.strerror}"
+        if found != picture.sha256:
+            yield problem("the stored file is the one that was fetched", str(picture), picture.sha256, found)
