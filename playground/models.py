@@ -394,7 +394,7 @@ class DriveBeat(models.Model):
     """A drive that is alive says so every second. The watchdog and `submit_run` read it."""
 
     owner = models.CharField(max_length=60, primary_key=True)
-    host = models.CharField(max_length=120)
+    host = models.CharField(max_length=120, default="")
     started = models.DateTimeField(default=timezone.now)
     at = models.DateTimeField(default=timezone.now)
     in_flight = models.PositiveIntegerField(default=0)
