@@ -1,0 +1,192 @@
+"""Races between real processes on real databases, with the product's own settings.
+
+A `Track` keeps one warm process that has imported Django and opened no connection. For each race it forks one runner
+per call; every runner opens a connection of its own, then all wait at a barrier and start together. The databases are
+throw-away copies of one that has been migrated once.
+"""
+
+import multiprocessing
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit, urlunsplit
+
+import django
+import psycopg
+from django.core.management import call_command
+from django.db import connection, connections
+from psycopg import sql
+
+ROOT = Path(__file__).resolve().parent.parent
+PATIENCE_S = 60
+_SERVE = "from tests.racing import serve; serve()"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one runner ended: what it returned, or the name and the text of what it raised."""
+
+    value: Any = None
+    error: str = ""
+    message: str = ""
+    seconds: float = 0.0
+
+
+# --- In the test's process ----------------------------------------------------------------------------
+class Databases(Protocol):
+    """`url` of the template (to be migrated), and copies of it by name."""
+
+    url: str
+
+    def copy(self) -> str: ...
+
+
+class SqliteDatabases:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.url = f"sqlite:///{folder / 'template.sqlite3'}"
+
+    def copy(self) -> str:
+        copied = self.folder / f"{uuid.uuid4().hex}.sqlite3"
+        shutil.copy(self.folder / "template.sqlite3", copied)
+        return str(copied)
+
+
+class PostgresDatabases:
+    def __init__(self, server: str) -> None:
+        self.server = server
+        self.names: list[str] = []
+        self.template = self._create("template1")
+        self.url = urlunsplit(urlsplit(server)._replace(path=f"/{self.template}"))
+
+    def copy(self) -> str:
+        return self._create(self.template)
+
+    def drop(self) -> None:
+        for name in self.names:
+            self._execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def _create(self, template: str) -> str:
+        name = f"race_{uuid.uuid4().hex}"
+        create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        self._execute(create.format(sql.Identifier(name), sql.Identifier(template)))
+        self.names.append(name)
+        return name
+
+    def _execute(self, statement: sql.Composed) -> None:
+        with psycopg.connect(self.server, autocommit=True, connect_timeout=3) as admin:
+            admin.execute(statement)
+
+
+class Track:
+    """Where races are run, each on a fresh copy of the database (`clear` makes the next one)."""
+
+    def __init__(self, databases: Databases, folder: Path) -> None:
+        self.databases = databases
+        env = os.environ | {
+            "DJANGO_SETTINGS_MODULE": "playground.settings",
+            "DATABASE_URL": databases.url,
+            "DATA_DIR": str(folder),
+        }
+        self._server = subprocess.Popen(
+            [sys.executable, "-c", _SERVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, cwd=ROOT
+        )
+        self.database = ""
+        self.alone(call_command, "migrate", "--verbosity=0")
+
+    def clear(self) -> None:
+        self.database = self.databases.copy()
+
+    def race(self, run: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> list[Outcome]:
+        """Calls `run` with each of the argument tuples, each in a process of its own, all at once."""
+        assert self._server.stdin and self._server.stdout
+        pickle.dump((self.database, run, list(calls)), self._server.stdin)
+        self._server.stdin.flush()
+        outcomes: list[Outcome] = pickle.load(self._server.stdout)
+        return outcomes
+
+    def alone(self, run: Callable[..., Any], *arguments: Any) -> Any:
+        [outcome] = self.race(run, [arguments])
+        assert not outcome.error, f"{outcome.error}: {outcome.message}"
+        return outcome.value
+
+    def close(self) -> None:
+        self._server.communicate(timeout=PATIENCE_S)
+
+
+@contextmanager
+def track_on(vendor: str, folder: Path, *, postgres: str) -> Iterator[Track]:
+    """A track on `sqlite`, or on the server whose address is `postgres`; all databases are gone afterwards."""
+    databases = SqliteDatabases(folder) if vendor == "sqlite" else PostgresDatabases(postgres)
+    track = Track(databases, folder)
+    try:
+        yield track
+    finally:
+        track.close()
+        if isinstance(databases, PostgresDatabases):
+            databases.drop()
+
+
+# --- In the warm process, and in the runners that it forks --------------------------------------------
+def serve() -> None:
+    """Runs the races that arrive on stdin until it is closed."""
+    django.setup()
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever a runner prints must not end up among the answers
+    while True:
+        try:
+            database, run, calls = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        pickle.dump(_race(database, run, calls), answers)
+        answers.flush()
+
+
+def _race(database: str, run: Callable[..., Any], calls: list[tuple[Any, ...]]) -> list[Outcome]:
+    fork = multiprocessing.get_context("fork")
+    start = fork.Barrier(len(calls))
+    lanes = []
+    for arguments in calls:
+        ours, theirs = fork.Pipe(duplex=False)
+        runner = fork.Process(target=_run, args=(theirs, start, database, run, arguments))
+        runner.start()
+        theirs.close()
+        lanes.append((runner, ours))
+    return [_finish(runner, result) for runner, result in lanes]
+
+
+def _finish(runner: Any, result: Any) -> Outcome:
+    try:
+        outcome = result.recv() if result.poll(PATIENCE_S) else Outcome(error="NeverFinished")
+    except EOFError:
+        outcome = Outcome(error="Died")
+    if outcome.error == "NeverFinished":
+        runner.kill()
+    runner.join()
+    return outcome
+
+
+def _run(
+    result: Any, start: Any, database: str, run: Callable[..., Any], arguments: tuple[Any, ...]
+) -> None:
+    if database:
+        connection.settings_dict["NAME"] = database
+    began = time.perf_counter()
+    try:
+        connection.ensure_connection()
+        start.wait(PATIENCE_S)
+        began = time.perf_counter()
+        outcome = Outcome(run(*arguments), seconds=time.perf_counter() - began)
+    except Exception as error:
+        outcome = Outcome(None, type(error).__name__, str(error), time.perf_counter() - began)
+    connections.close_all()
+    result.send(outcome)
