@@ -4,9 +4,12 @@ A wrong value never stops the import of the settings, because then no check coul
 the default is used, the mistake is kept in `problems`, and the check `playground.E001` refuses to start.
 """
 
+import errno
 import os
 import secrets
+import tempfile
 from decimal import Decimal, InvalidOperation
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
@@ -15,6 +18,9 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 
 MICROS_PER_USD = 1_000_000
+UNUSABLE = (
+    Path(tempfile.gettempdir()) / "flux-playground-without-data-dir"
+)  # so that the checks can still run
 SECRET_LEAST = 32  # characters
 DOCUMENTED = frozenset(
     {
@@ -111,10 +117,20 @@ def choice(name: str, default: str, options: list[str]) -> str:
 
 
 def folder(name: str, default: Path) -> Path:
+    """A folder that exists and can be written to; made where there is none."""
+    value = text(name, str(default))
     try:
-        return Path(text(name, str(default))).expanduser().resolve()
+        path = Path(value).expanduser().resolve()
+        path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK | os.X_OK):  # also false for root on a read-only file system
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except (OSError, RuntimeError, ValueError) as error:
-        return _wrong(name, f"is not a path: {error}", default)
+        reason = getattr(error, "strerror", None) or error
+        message = f"is {value}, which is no folder that can be written to: {reason}"
+        return _wrong(
+            name, message, Path(tempfile.mkdtemp(prefix="flux-playground-"))
+        )  # so that the checks can run
+    return path
 
 
 # --- Addresses (never repeated in a message: they may hold a password) --------------------------------
@@ -166,6 +182,8 @@ def redis_url(name: str) -> str:
     url = _split(text(name))
     if text(name) and (url.scheme not in {"redis", "rediss", "unix"} or not (url.hostname or url.path)):
         return _wrong(name, "must be redis://host:port/number, rediss:// or unix://", "")
+    if text(name) and not find_spec("redis"):
+        return _wrong(name, "needs a package that is not installed; run: uv sync --extra redis", "")
     return text(name)
 
 
@@ -186,6 +204,8 @@ def database(name: str, default: Path) -> dict[str, Any]:
         return _wrong(name, "must name a database; one in memory cannot be shared by processes", fallback)
     if config["ENGINE"].endswith("sqlite3"):
         config["NAME"] = str(Path(config["NAME"]).absolute())
+    elif not find_spec("psycopg"):
+        return _wrong(name, "needs a package that is not installed; run: uv sync --extra postgres", fallback)
     return config
 
 

@@ -1,0 +1,135 @@
+"""Keeps the queue's cluster alive from outside.
+
+A killed worker can freeze the whole cluster for ever while its main process lives on, so it is not enough to watch
+that process. A drive beats once a second in the database (`playground.drives`): no new beat for a while means that
+the cluster does no work, and then its whole process group is killed and started again.
+"""
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+from django.conf import settings
+from django.db import DatabaseError, close_old_connections, connections, transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+from django_q.models import OrmQ, Schedule
+
+from playground import drives
+from playground.models import DriveBeat
+from playground.supervisor import Child, Interrupts, adopt_orphans, end_strays, stop
+
+LOOK = 1.0  # seconds between two looks
+SILENT = 12.0  # seconds without any new beat after which the cluster is killed
+ENDLESS = 20.0  # the same while drives that are ending still beat: their paid calls get some time to finish
+GRACE = 15.0  # seconds that a new cluster gets before it can be killed
+LATE = 5.0  # seconds: after a longer pause in our own looking (a sleeping laptop) silence proves nothing
+STOP_WITHIN = 4.5  # seconds
+DRIVE, SWEEP = "playground.tasks.drive", "playground.tasks.sweep"
+
+log = logging.getLogger(__name__)
+
+
+class Pulse:
+    """How long no drive has beaten, by our own clock: the clocks of other machines may be wrong."""
+
+    def __init__(self, drives: QuerySet[DriveBeat], now: float) -> None:
+        self._drives = drives
+        self._beats: set[tuple[str, datetime]] = set()
+        self._changed = self._looked = now
+
+    def look(self, now: float) -> float:
+        """Seconds since the newest beat, as far as we could see."""
+        beats = set(self._drives.order_by("-at").values_list("owner", "at")[:100])
+        was_away = now - self._looked > LATE
+        if was_away or beats - self._beats:
+            self._changed = now
+        self._beats, self._looked = beats, now
+        return now - self._changed
+
+
+class Watchdog:
+    def __init__(self, cluster: Child) -> None:
+        self.cluster = cluster
+        self._any_beat = Pulse(DriveBeat.objects.all(), time.monotonic())
+        self._lasting_beat = Pulse(DriveBeat.objects.filter(is_ending=False), time.monotonic())
+        self._is_scheduled = False
+
+    def run(self, interrupts: Interrupts) -> None:
+        """Until asked to stop."""
+        while not interrupts.count:
+            self.tend()
+            interrupts.wait(LOOK)
+        self._stop(interrupts)
+
+    def tend(self) -> None:
+        """One round: a dead cluster is started, a silent one is killed and started, a drive is there or asked for."""
+        self.cluster.reap()
+        try:
+            close_old_connections()
+            self._look()
+        except DatabaseError as error:
+            log.error("The database does not answer, so the watchdog cannot see: %s", str(error).strip())
+            connections.close_all()
+        if not self.cluster.is_running:
+            end_strays([self.cluster])
+            connections.close_all()
+            self.cluster.keep()
+
+    def _look(self) -> None:
+        if not self._is_scheduled:
+            schedule_sweep()
+            self._is_scheduled = True
+        now = time.monotonic()
+        any_silence, lasting_silence = self._any_beat.look(now), self._lasting_beat.look(now)
+        is_silent = any_silence > SILENT or lasting_silence > ENDLESS
+        if is_silent and self.cluster.is_running and self.cluster.age > GRACE:
+            log.error(
+                "No drive has beaten for %.0f s: the queue's cluster is started again.", lasting_silence
+            )
+            self.cluster.kill()
+        if not self.cluster.is_running:
+            forget_the_killed()
+        drives.ensure()
+
+    def _stop(self, interrupts: Interrupts) -> None:
+        try:
+            drives.ask_to_stop()
+        except DatabaseError as error:
+            log.warning("The drives could not be asked to stop: %s", str(error).strip())
+        connections.close_all()
+        stop([self.cluster], seconds=STOP_WITHIN, in_a_hurry=lambda: interrupts.count > 1)
+
+
+def schedule_sweep() -> None:
+    """One row, once a minute, however many watchdogs start at the same time."""
+    with transaction.atomic():
+        wanted = {"func": SWEEP, "schedule_type": Schedule.MINUTES, "minutes": 1, "repeats": -1}
+        Schedule.objects.get_or_create(name="sweep", defaults=wanted)
+        first, *others = Schedule.objects.filter(name="sweep").order_by("pk")
+        for other in others:
+            other.delete()
+        Schedule.objects.filter(pk=first.pk).update(**wanted)
+
+
+def forget_the_killed() -> None:
+    """Drops what the killed left behind: beats of drives of this machine, and tasks that their workers had taken.
+
+    The queue would hand those tasks out again ten minutes later, and they would pile up. Both only say "look", so
+    nothing is lost where another machine's worker holds one.
+    """
+    DriveBeat.objects.filter(host=drives.HOST).delete()
+    taken = OrmQ.objects.filter(lock__gt=timezone.now())
+    OrmQ.objects.filter(pk__in=[row.pk for row in taken if row.func() in {DRIVE, SWEEP}]).delete()
+
+
+def watch(env: Mapping[str, str] = os.environ) -> None:
+    """Runs the cluster and the watchdog until SIGTERM or SIGINT."""
+    interrupts = Interrupts()
+    adopt_orphans()
+    manage = Path(settings.BASE_DIR) / "manage.py"
+    Watchdog(Child("queue's cluster", [sys.executable, str(manage), "qcluster"], env)).run(interrupts)
