@@ -7,11 +7,13 @@ was written down before the line was reached.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import random
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -19,6 +21,7 @@ from typing import Any
 
 import httpx
 from django.conf import settings
+from django.urls import reverse
 from django.utils import timezone
 
 from playground import drives, images, jobs, net, upkeep
@@ -85,6 +88,7 @@ class Drive:
         self.sending = asyncio.Semaphore(SENDING_AT_ONCE)
         self.fetching = asyncio.Semaphore(FETCHING_AT_ONCE)
         self.tasks: dict[uuid.UUID, asyncio.Task[None]] = {}
+        self.wakes: dict[uuid.UUID, asyncio.Event] = defaultdict(asyncio.Event)
         self.paused_until: dict[str, float] = {}
 
     async def run(self) -> None:
@@ -116,6 +120,13 @@ class Drive:
                 await asyncio.sleep(1)
             await asyncio.sleep(TICK_S)
 
+    def _take(self, job: Job) -> None:
+        """Starts on a job; one that we have already was hinted at by its upstream, and is looked at now."""
+        if job.pk in self.tasks:
+            self.wakes[job.pk].set()
+        else:
+            self.tasks[job.pk] = asyncio.create_task(self._see_through(job))
+
     async def _beat(self) -> None:
         """Beats, keeps the leases and sweeps; sets `ending` when the time is over or the watchdog asks."""
         born = swept = time.monotonic()
@@ -137,6 +148,8 @@ class Drive:
 
     async def _drain(self) -> None:
         """What waits is let go of at once; what is in the middle of a paid call or a fetch may finish it."""
+        for wake in self.wakes.values():
+            wake.set()
         if self.tasks:
             await asyncio.wait(list(self.tasks.values()), timeout=DRAIN_S)
         for task in self.tasks.values():
@@ -152,6 +165,7 @@ class Drive:
             await self.commit(jobs.let_go, job, _from_now(10 + 10 * random.random()))
         finally:
             self.tasks.pop(job.pk, None)
+            self.wakes.pop(job.pk, None)
 
     async def _steps(self, job: Job) -> None:
         """From whatever state the job is in, as far as it goes. Each step returns whether the job is still ours."""
@@ -178,6 +192,17 @@ class Drive:
             return await self.commit(jobs.resending, job)
         if not job.outcome_unknown:
             await self.commit(jobs.lost, job, "the process that sent it died before the answer came")
+            return False
+        if not job.claimed_id:
+            raise LetGo(job.deadline)
+        try:
+            is_ours = await provider.is_ours(self.http, job.claimed_id, callback_url(job) or "")
+        except TryLater:
+            raise LetGo(_from_now(2 + 2 * random.random())) from None
+        return await self.commit(jobs.started, job, job.claimed_id) if is_ours else await self._disown(job)
+
+    async def _disown(self, job: Job) -> bool:
+        await self.commit(jobs.disowned, job)
         return False
 
     async def _send(self, job: Job, provider: Provider) -> bool:
@@ -249,14 +274,15 @@ class Drive:
         return max(by_age, len(self.tasks) / LOOKS_PER_S) * (0.9 + 0.2 * random.random())
 
     async def _wait(self, job: Job, seconds: float) -> None:
-        """Sleeps, unless the drive ends: then the job is let go of, and is due when this sleep would have ended."""
-        until = _from_now(seconds)
+        """Sleeps, or less if the upstream hints. When the drive ends the job is let go of, due when it would wake."""
+        until, wake = _from_now(seconds), self.wakes[job.pk]
         left = (job.deadline - timezone.now()).total_seconds()
-        try:
-            await asyncio.wait_for(self.ending.wait(), timeout=max(min(seconds, left), 0))
-        except TimeoutError:
-            return
-        raise LetGo(until)
+        if not self.ending.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(wake.wait(), timeout=max(min(seconds, left), 0))
+            wake.clear()
+        if self.ending.is_set():
+            raise LetGo(until)
 
     # --- Fetching -------------------------------------------------------------------------------------
     async def _fetch(self, job: Job, provider: Provider) -> None:
@@ -321,6 +347,16 @@ def order_of(job: Job) -> Order:
         height=job.params["height"],
         seed=job.params.get("seed"),
         fixed=job.upstream_fixed,
+        callback_url=callback_url(job),
+    )
+
+
+def callback_url(job: Job) -> str | None:
+    """Where the upstream may call us about this job, if we are reachable at all."""
+    return (
+        f"{settings.BASE_URL}{reverse('upstream_hook', args=[job.callback_token])}"
+        if settings.BASE_URL
+        else None
     )
 
 

@@ -304,7 +304,8 @@ def resending(job: Job) -> bool:
 
 
 def lost(job: Job, note: str) -> bool:
-    """The create's answer is lost: never sent again, looked at once more at the deadline."""
+    """The create's answer is lost: never sent again, looked at once more when a callback comes, or at the deadline."""
+    came_already = Job.objects.filter(pk=job.pk).exclude(claimed_id="").exists()
     return _move(
         job,
         Job.State.SUBMITTING,
@@ -313,8 +314,33 @@ def lost(job: Job, note: str) -> bool:
         outcome_unknown=True,
         lease_owner="",
         lease_until=None,
-        next_look=job.deadline,
+        next_look=timezone.now() if came_already else job.deadline,
     )
+
+
+def disowned(job: Job) -> bool:
+    """The upstream does not know the id that a callback claimed as one of ours: back to waiting."""
+    waiting = {"lease_owner": "", "lease_until": None, "next_look": job.deadline}
+    return _move(
+        job, Job.State.SUBMITTING, Job.State.SUBMITTING, note="a callback lied", claimed_id="", **waiting
+    )
+
+
+def hint(token: str, claimed_id: str) -> bool:
+    """A callback came for the job with this token: only a reason to look now. False where nobody has that token.
+
+    What it claims the upstream's id to be is kept, for a job whose create was never answered; the engine asks the
+    upstream before it believes it.
+    """
+    rows = Job.objects.filter(callback_token=token)
+    now = timezone.now()
+    rows.filter(state=Job.State.RUNNING).update(next_look=now)
+    if claimed_id:
+        rows.filter(state=Job.State.SUBMITTING, outcome_unknown=True).update(
+            claimed_id=claimed_id, next_look=now
+        )
+        rows.filter(state=Job.State.SUBMITTING, outcome_unknown=False).update(claimed_id=claimed_id)
+    return rows.exists()
 
 
 def started(job: Job, upstream_id: str) -> bool:

@@ -219,6 +219,11 @@ class Job(models.Model):
     upstream_fixed = models.JSONField(default=dict)
     upstream_id = models.CharField(max_length=200, null=True)
     callback_token = models.CharField(max_length=40, unique=True, default=new_token)
+    claimed_id = models.CharField(
+        max_length=200,
+        blank=True,
+        help_text="What a callback said the upstream's id is; believed once the upstream confirms.",
+    )
     result_urls = models.JSONField(default=list)
     progress = models.PositiveSmallIntegerField(null=True, help_text="Percent, where the upstream says.")
 
@@ -398,8 +403,12 @@ class DriveBeat(models.Model):
     started = models.DateTimeField(default=timezone.now)
     at = models.DateTimeField(default=timezone.now)
     in_flight = models.PositiveIntegerField(default=0)
-    is_ending = models.BooleanField(default=False, help_text="It finishes its last calls; another may take over.")
-    stop_asked = models.BooleanField(default=False, help_text="The watchdog wants to stop: end soon, without a successor.")
+    is_ending = models.BooleanField(
+        default=False, help_text="It finishes its last calls; another may take over."
+    )
+    stop_asked = models.BooleanField(
+        default=False, help_text="The watchdog wants to stop: end soon, without a successor."
+    )
 
     def __str__(self) -> str:
         return self.owner

@@ -100,6 +100,13 @@ class Provider(Protocol):
         """Where the job is. Raises TryLater when nothing could be learnt."""
         ...
 
+    async def is_ours(self, http: httpx.AsyncClient, upstream_id: str, callback_url: str) -> bool:
+        """Whether the upstream itself says that this id was created with this callback address of ours.
+
+        Finds a job whose create was answered into the void. Raises TryLater when nothing could be learnt.
+        """
+        ...
+
     async def draw(self, url: str) -> bytes | None:
         """The picture itself, for a provider that makes it here; None where `url` is to be downloaded."""
         ...
