@@ -1,5 +1,58 @@
+from allauth.account import app_settings
+from allauth.account.adapter import get_adapter
+from allauth.account.forms import AddEmailForm as AllauthAddEmailForm
+from allauth.account.forms import LoginForm as AllauthLoginForm
 from allauth.account.forms import SignupForm as AllauthSignupForm
+from django.db import IntegrityError, transaction
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+from accounts.adapter import is_taken
+from accounts.addresses import canonical
+from accounts.models import User
 
 
 class SignupForm(AllauthSignupForm):
-    pass
+    """One account a person, however they spell their address."""
+
+    def validate_unique_email(self, value: str) -> str:
+        email: str = super().validate_unique_email(value)
+        if not self.account_already_exists and is_taken(email):
+            self._say_taken()
+        return email
+
+    def _say_taken(self) -> None:
+        """With a mail server the page says nothing and the owner gets a mail: strangers cannot ask who has an account."""
+        if app_settings.EMAIL_VERIFICATION != app_settings.EmailVerificationMethod.MANDATORY:
+            raise get_adapter().validation_error("email_taken")
+        self.account_already_exists = True
+
+    def try_save(self, request: HttpRequest) -> tuple[User | None, HttpResponse | None]:
+        """Two sign-ups for one address at the same moment: both found it free, and only one can have it."""
+        try:
+            with transaction.atomic():
+                return super().try_save(request)
+        except IntegrityError:
+            if not is_taken(self.cleaned_data["email"]):
+                raise
+        self.add_error("email", get_adapter().validation_error("email_taken"))
+        return None, render(request, "account/signup.html", {"form": self}, status=422)
+
+
+class LoginForm(AllauthLoginForm):
+    """Takes any spelling of the address, and goes on with the one that the account has."""
+
+    def clean_login(self) -> str:
+        typed: str = super().clean_login()
+        known = User.objects.filter(canonical_email=canonical(typed)).values_list("email", flat=True)
+        return known.first() or typed
+
+
+class AddEmailForm(AllauthAddEmailForm):
+    """Another address for the same person: nobody else's, in no spelling."""
+
+    def clean_email(self) -> str:
+        email: str = super().clean_email()
+        if is_taken(email, but_by=self.user):
+            raise get_adapter().validation_error("email_taken")
+        return email

@@ -46,6 +46,9 @@ class User(AbstractUser):
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         self.canonical_email = canonical(self.email)
+        fields = kwargs.get("update_fields")
+        if fields is not None and "email" in fields:
+            kwargs["update_fields"] = {*fields, "canonical_email"}
         super().save(*args, **kwargs)
 
     def __str__(self) -> str:

@@ -9,9 +9,9 @@ from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from accounts import audit as accounts_audit
-from accounts import ledger
+from accounts import welcome
 from accounts.audit import Problem, problem
-from accounts.models import Hold, Transfer, User
+from accounts.models import Hold, Transfer
 from playground import drives, images, jobs
 from playground.models import Job, Picture
 
@@ -28,7 +28,7 @@ def sweep() -> None:
     drives.forget_dead()
     drives.ensure()
     end_overdue()
-    give_waiting_welcomes()
+    welcome.give_due(_AT_ONCE)
     purge_deleted()
     images.clear_incoming()
 
@@ -39,18 +39,6 @@ def end_overdue() -> int:
     overdue = Job.objects.filter(state__in=Job.OPEN, deadline__lt=now - OVERDUE)
     free = overdue.filter(Q(lease_until__isnull=True) | Q(lease_until__lt=now))
     return sum(jobs.expire(job) for job in free[:_AT_ONCE])
-
-
-def give_waiting_welcomes() -> int:
-    """Welcome credits for those who signed up on a day when the budget was used up, oldest first."""
-    given = 0
-    for user in User.objects.filter(awaits_welcome=True, is_active=True).order_by("pk")[:_AT_ONCE]:
-        try:
-            given += ledger.grant_signup(user)
-        except ledger.CapReached:
-            break
-        User.objects.filter(pk=user.pk).update(awaits_welcome=False)
-    return given
 
 
 def purge_deleted() -> int:

@@ -1,0 +1,102 @@
+import json
+import secrets
+from argparse import ArgumentParser
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from allauth.account.models import EmailAddress
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError
+from django.core.validators import validate_email
+from django.db import transaction
+
+from accounts import ledger, welcome
+from accounts.addresses import canonical
+from accounts.credits import MICROS_PER_USD
+from accounts.models import User
+
+MOST_USD = 1_000_000
+
+
+class Command(BaseCommand):
+    help = "Makes or finds an account, verified, and prints it as one JSON object."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("email")
+        parser.add_argument(
+            "--password", help="Set this password; without it the account keeps the one it has."
+        )
+        parser.add_argument(
+            "--grant", metavar="USD", help="Give this much, beside the sign-up gift, each time."
+        )
+        parser.add_argument("--staff", action="store_true", help="May use the admin, and everything in it.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        email = _email(options["email"])
+        micros = _micros(options["grant"] or "0")
+        if options["password"] == "":
+            raise CommandError("--password must not be empty.")
+        with transaction.atomic():
+            user = _find_or_make(email, options["password"], is_staff=options["staff"])
+            self._welcome(user)
+            if micros:
+                business_id = f"command:{secrets.token_hex(16)}"
+                ledger.grant(user, micros, business_id=business_id, memo="Granted by the operator")
+        self.stdout.write(json.dumps(_described(user)))
+
+    def _welcome(self, user: User) -> None:
+        """As at sign-up: within the day's budget, and later by the sweep where that is used up."""
+        if not welcome.was_given(user):
+            User.objects.filter(pk=user.pk).update(awaits_welcome=True)
+        try:
+            welcome.give(user)
+        except ledger.CapReached as reached:
+            self.stderr.write(f"{reached}")
+
+
+def _email(text: str) -> str:
+    try:
+        validate_email(text.strip())
+    except ValidationError as error:
+        raise CommandError(f"{text!r} is not an e-mail address.") from error
+    return text.strip().lower()
+
+
+def _micros(usd: str) -> int:
+    try:
+        micros = Decimal(usd.removeprefix("$")) * MICROS_PER_USD
+        fits = 0 <= micros <= MOST_USD * MICROS_PER_USD and micros == micros.to_integral_value()
+    except InvalidOperation:
+        fits = False
+    if not fits:
+        raise CommandError(
+            f"--grant must be an amount in US dollars from 0 to {MOST_USD:,} with at most six decimals, not {usd!r}."
+        )
+    return int(micros)
+
+
+def _find_or_make(email: str, password: str | None, *, is_staff: bool) -> User:
+    user, _ = User.objects.get_or_create(canonical_email=canonical(email), defaults={"email": email})
+    if password is not None:
+        user.set_password(password)
+    elif not user.password:
+        user.set_unusable_password()
+    if is_staff:
+        user.is_staff = user.is_superuser = True
+    user.save()
+    EmailAddress.objects.filter(user=user, primary=True).exclude(email=user.email).update(primary=False)
+    EmailAddress.objects.update_or_create(
+        user=user, email=user.email, defaults={"verified": True, "primary": True}
+    )
+    return user
+
+
+def _described(user: User) -> dict[str, Any]:
+    wallet = ledger.wallet_of(user)
+    return {
+        "id": user.pk,
+        "email": user.email,
+        "isStaff": user.is_staff,
+        "balanceUsdMicros": wallet.posted,
+        "availableUsdMicros": wallet.available,
+    }
