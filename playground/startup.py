@@ -122,8 +122,6 @@ def prepare_database() -> None:
         first_line = str(error).strip().partition("\n")[0]
         where = connection.settings_dict["HOST"] or connection.settings_dict["NAME"]
         raise NotReady(f"The database at {where} cannot be used: {first_line}") from None
-    finally:
-        connection.close()
 
 
 def _refuse_newer(executor: MigrationExecutor) -> None:

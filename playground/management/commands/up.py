@@ -9,6 +9,7 @@ from typing import Any
 import psutil
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
+from django.db import connection
 
 from playground import startup
 from playground.supervisor import Child, Interrupts, adopt_orphans, end_strays, end_with_parent, stop
@@ -54,6 +55,7 @@ class Command(BaseCommand):
         self.lock = startup.lock()
         startup.check_address(host, port)
         startup.prepare_database()
+        connection.close()  # nothing of ours may be open in a child
         startup.collect_static()
 
     def serve(self, host: str, port: int, workers: int | None) -> bool:
