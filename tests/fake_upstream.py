@@ -28,7 +28,7 @@ from urllib.parse import parse_qs, urlsplit
 from tests.fake_faults import MAGIC, MODERATED, Rule, picture, signed, spoil
 from tests.fake_wire import Reply, Wire
 
-RATIOS = {"1:1", "4:3", "3:4", "16:9", "9:16", "3:2", "2:3"}
+RATIOS = {"1:1", "4:3", "3:4", "16:9", "9:16", "3:2", "2:3", "21:9"}
 
 
 @dataclass(kw_only=True)
