@@ -117,7 +117,7 @@ def _stuck() -> Iterator[Problem]:
 def _files_match() -> Iterator[Problem]:
     for picture in Picture.objects.exclude(key="").iterator():
         try:
-            found = images.stored_sha256(picture.key)
+            found = images.stored_sha256(picture.key, picture.format)
         except OSError as error:
             found = f"unreadable: {error.strerror}"
         if found != picture.sha256:

@@ -2,11 +2,14 @@ from django.contrib import admin
 from django.urls import include, path
 
 from playground import webhooks
-from playground.views import playground
+from playground.views import catalog, playground
 from playground.views.health import healthz
 
 urlpatterns = [
     path("", playground.playground, name="playground"),
+    path("pricing/", catalog.pricing, name="pricing"),
+    path("models/", catalog.variants, name="variants"),
+    path("models/<slug:slug>/", catalog.variant, name="variant"),
     path("healthz", healthz, name="healthz"),
     path("hooks/<str:token>/", webhooks.upstream_hook, name="upstream_hook"),
     path("", include("accounts.urls")),
