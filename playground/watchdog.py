@@ -107,13 +107,12 @@ class Watchdog:
 
 def schedule_sweep() -> None:
     """One row, once a minute, however many watchdogs start at the same time."""
+    wanted = {"func": SWEEP, "schedule_type": Schedule.MINUTES, "minutes": 1, "repeats": -1}
+    ours = Schedule.objects.filter(name="sweep").order_by("pk")
     with transaction.atomic():
-        wanted = {"func": SWEEP, "schedule_type": Schedule.MINUTES, "minutes": 1, "repeats": -1}
-        Schedule.objects.get_or_create(name="sweep", defaults=wanted)
-        first, *others = Schedule.objects.filter(name="sweep").order_by("pk")
-        for other in others:
-            other.delete()
-        Schedule.objects.filter(pk=first.pk).update(**wanted)
+        first = ours.first() or Schedule.objects.create(name="sweep", **wanted)
+        ours.exclude(pk=first.pk).delete()
+        ours.update(**wanted)
 
 
 def forget_the_killed() -> None:
