@@ -175,9 +175,7 @@ def _finish(runner: Any, result: Any) -> Outcome:
     return outcome
 
 
-def _run(
-    result: Any, start: Any, database: str, run: Callable[..., Any], arguments: tuple[Any, ...]
-) -> None:
+def _run(result: Any, start: Any, database: str, run: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     if database:
         connection.settings_dict["NAME"] = database
     began = time.perf_counter()

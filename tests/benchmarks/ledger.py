@@ -86,7 +86,9 @@ def measure(track: Track, vendor: str, seconds: float) -> None:
     for address in addresses:
         track.alone(sign_up, address)
     held, captured = track.alone(statements, addresses[0])
-    print(f"{vendor}: {held} statements for a hold, {captured} for a capture (BEGIN, COMMIT, savepoints included)")
+    print(
+        f"{vendor}: {held} statements for a hold, {captured} for a capture (BEGIN, COMMIT, savepoints included)"
+    )
     for name, work, people in [
         ("bare INSERT", inserts, addresses),
         ("hold + capture, hot", pictures, addresses[:1] * 8),
@@ -109,11 +111,16 @@ def _report(
 
 def main(seconds: float = 3, postgres: str = POSTGRES) -> None:
     for vendor in ("sqlite", "postgres"):
-        with tempfile.TemporaryDirectory() as folder, track_on(vendor, Path(folder), postgres=postgres) as track:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            track_on(vendor, Path(folder), postgres=postgres) as track,
+        ):
             measure(track, vendor, seconds)
 
 
 if __name__ == "__main__":
     arguments = sys.argv[1:]
-    module = importlib.import_module("tests.benchmarks.ledger")  # runners must find its functions by this name
+    module = importlib.import_module(
+        "tests.benchmarks.ledger"
+    )  # runners must find its functions by this name
     module.main(*([float(arguments[0]), *arguments[1:]] if arguments else []))
