@@ -7,6 +7,9 @@ from playground.views.health import healthz
 
 urlpatterns = [
     path("", playground.playground, name="playground"),
+    path("quote/", playground.quote, name="quote"),
+    path("quote/variants/", playground.variant_choices, name="variant_choices"),
+    path("runs/", playground.runs, name="runs"),
     path("pricing/", catalog.pricing, name="pricing"),
     path("models/", catalog.variants, name="variants"),
     path("models/<slug:slug>/", catalog.variant, name="variant"),

@@ -1,13 +1,223 @@
-"""The playground page: the form, its live quote, and the run it makes."""
+"""The playground page: the form, its live quote, and the run that it makes."""
 
-from django.http import HttpResponse
-from django.shortcuts import render
-from django.views.decorators.http import require_safe
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote as quoted
 
+from django.conf import settings
+from django.contrib.auth.models import AnonymousUser
+from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
+from django.http import HttpResponse, HttpResponseRedirect, QueryDict
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.cache import cache_control
+from django.views.decorators.http import require_http_methods, require_safe
+
+from accounts import ledger
+from playground import catalog, forms, jobs
+from playground.forms import Draft, RunForm
 from playground.http import Request
+from playground.models import Picture, Run, Variant
+from playground.offers import Allowance
+
+CARDS_A_PAGE = 12
+DRAFT = "draft"  # in the session: a visitor's form, kept while they sign up
+EXAMPLES = [
+    (
+        "a quiet room",
+        "A lighthouse keeper’s desk at dawn, brass instruments, a mug of tea, soft window light",
+    ),
+    (
+        "a travel poster",
+        "Poster for a night train from Lisbon to Oslo, flat shapes, four colours, the word LISBOA in large letters",
+    ),
+    ("a close-up", "Macro photograph of frost on a red maple leaf, shallow depth of field, early sun"),
+]
+
+
+class SeeOther(HttpResponseRedirect):
+    """After a POST: go and GET that."""
+
+    status_code = 303
+
+
+# --- The page -----------------------------------------------------------------------------------------
+@require_safe
+@cache_control(private=True, no_cache=True)
+def playground(request: Request) -> HttpResponse:
+    """The form, filled in from the query string, from an earlier run or from what a visitor left before signing up."""
+    on_offer = catalog.live()
+    return _page(request, Draft.read(_filled_in(request, on_offer), on_offer), on_offer)
+
+
+def _page(
+    request: Request, draft: Draft, on_offer: Sequence[Variant], form: RunForm | None = None
+) -> HttpResponse:
+    context = {
+        **_quote(request, draft, on_offer),
+        **_cards(draft, on_offer, words="", shown=CARDS_A_PAGE),
+        "errors": form.errors if form else {},
+        "nonce": forms.new_nonce(),
+        "counts": range(1, jobs.MAX_COUNT + 1),
+        "max_seed": jobs.MAX_SEED,
+        "has_search": len(on_offer) > CARDS_A_PAGE,
+        "examples": EXAMPLES,
+    }
+    return render(request, "playground.html", context, status=422 if form else 200)
+
+
+def _filled_in(request: Request, on_offer: Sequence[Variant]) -> QueryDict:
+    data = QueryDict(_remembered(request), mutable=True)
+    if "variants" not in data:
+        able = [variant.slug for variant in on_offer if not catalog.why_not(variant)]
+        data.setlist("variants", able[:2])
+    return data
+
+
+def _remembered(request: Request) -> str:
+    """What the form starts from, as a query string. `run` and `remix` name a run and a picture of the person's own."""
+    if run := _own(Run.objects.visible_to(request.user), request.GET.get("run")):
+        return forms.query_of_run(run)
+    pictures = Picture.objects.visible_to(request.user).kept().select_related("job__variant")
+    if picture := _own(pictures, request.GET.get("remix")):
+        return forms.query_of_job(picture.job)
+    return request.GET.urlencode() or request.session.get(DRAFT, "")
+
+
+def _own(rows: QuerySet[Any], pk: str | None) -> Any:
+    """The row of that id, or None, also for what is no id at all."""
+    try:
+        return rows.filter(pk=pk).first() if pk else None
+    except ValidationError:
+        return None
+
+
+# --- Fragments: the quote and the cards ---------------------------------------------------------------
+@require_safe
+@cache_control(no_store=True)
+def quote(request: Request) -> HttpResponse:
+    """What the form as it stands would make and cost, and which of its parts apply."""
+    on_offer = catalog.live()
+    draft = Draft.read(request.GET, on_offer)
+    return render(request, "playground.html#quote", {**_quote(request, draft, on_offer), "is_fragment": True})
+
+
+def _quote(request: Request, draft: Draft, on_offer: Sequence[Variant]) -> dict[str, Any]:
+    able = [variant for variant in on_offer if not catalog.why_not(variant)]
+    refused_by = {ratio.value: ratio.refused_by for ratio in catalog.ratios(draft.chosen)}
+    ratios = [
+        (ratio, refused_by.get(ratio.value, ()), bool(draft.chosen) and ratio.value not in refused_by)
+        for ratio in catalog.ratios(able)
+    ]
+    return {
+        "draft": draft,
+        "ratios": ratios,
+        "asked": catalog.quote(draft.chosen, draft.count),
+        **_means(request, draft),
+    }
+
+
+def _means(request: Request, draft: Draft) -> dict[str, Any]:
+    """Whether the account can have it; for a visitor, nothing stands in the way but signing up."""
+    if isinstance(request.user, AnonymousUser):
+        return {
+            "problem": _problem(draft),
+            "welcome_micros": settings.SIGNUP_GRANT_MICROS,
+            "previews_limit": settings.PREVIEWS_PER_DAY,
+        }
+    allowance = Allowance(request.user)
+    asked = catalog.quote(draft.chosen, draft.count)
+    is_paid = draft.pay == Run.Pay.CREDITS
+    refusal = allowance.refusal(draft.chosen, draft.count, draft.pay) if draft.chosen else None
+    fits = allowance.nearest(draft.chosen, draft.count, draft.pay) if refusal else []
+    return {
+        "problem": _problem(draft) or refusal,
+        "fits": [(fit.label, _query_of(fit.variants, fit.count, fit.pay, draft)) for fit in fits],
+        "balance_after": allowance.available - (asked.micros if is_paid else 0),
+        "previews_left": allowance.previews.left,
+        "previews_limit": allowance.previews.limit.limit,
+        "is_house_out": allowance.budget.left == 0,
+    }
+
+
+def _problem(draft: Draft) -> str:
+    return "Choose at least one variant." if not draft.chosen else draft.ratio_refusal
+
+
+def _query_of(variants: Sequence[Variant], count: int, pay: str, draft: Draft) -> str:
+    query = QueryDict(mutable=True)
+    query.setlist("variants", [variant.slug for variant in variants])
+    query.update({"count": str(count), "pay": pay, "aspect_ratio": draft.aspect_ratio, "seed": draft.seed})
+    if draft.prompt:
+        query["prompt"] = draft.prompt
+    return query.urlencode()
 
 
 @require_safe
-def playground(request: Request) -> HttpResponse:
-    """The form, filled in from the query string."""
-    return render(request, "playground.html")
+@cache_control(no_store=True)
+def variant_choices(request: Request) -> HttpResponse:
+    """The cards that fit the words in the search box, and those that are chosen already."""
+    on_offer = catalog.live()
+    draft = Draft.read(request.GET, on_offer)
+    shown = request.GET.get("shown", "")
+    cards = _cards(
+        draft,
+        on_offer,
+        words=request.GET.get("q", ""),
+        shown=int(shown) if shown.isdecimal() and len(shown) < 5 else CARDS_A_PAGE,
+    )
+    return render(request, "playground.html#cards", {**cards, "draft": draft})
+
+
+def _cards(draft: Draft, on_offer: Sequence[Variant], *, words: str, shown: int) -> dict[str, Any]:
+    """Chosen ones always; of the rest, those that fit; what can be ordered before what cannot."""
+    chosen = {variant.slug for variant in draft.chosen}
+    fitting = [v for v in on_offer if v.slug in chosen or _fits(v, words)]
+    cards = sorted(
+        ((v, catalog.why_not(v), v.slug in chosen) for v in fitting), key=lambda card: card[1] != ""
+    )
+    page = [card for at, card in enumerate(cards) if at < shown or card[2]]
+    return {
+        "cards": page,
+        "more": len(cards) - len(page),
+        "next_shown": shown + CARDS_A_PAGE,
+        "words": words,
+        "has_none": not any(_fits(v, words) for v in on_offer),
+    }
+
+
+def _fits(variant: Variant, words: str) -> bool:
+    text = f"{variant.label} {variant.name} {variant.maker} {variant.family} {variant.blurb}".lower()
+    return all(word in text for word in words.lower().split())
+
+
+# --- The order ----------------------------------------------------------------------------------------
+@require_http_methods(["POST", "GET", "HEAD"])
+def runs(request: Request) -> HttpResponse:
+    """Makes a run and goes to it. Whatever is wrong comes back beside its field, with nothing lost."""
+    if request.method != "POST":
+        return redirect("playground")
+    if not request.user.is_authenticated:
+        return _sign_up_first(request)
+    on_offer = catalog.live()
+    form = RunForm(request.POST, on_offer=on_offer)
+    if form.is_valid():
+        try:
+            run = jobs.submit_run(request.user, **form.cleaned_data)
+        except jobs.NotPossible as no:
+            form.add_error(no.field, str(no))
+        except ledger.Refusal as no:
+            form.add_error(None, str(no))
+        else:
+            request.session.pop(DRAFT, None)
+            return SeeOther(run.get_absolute_url())
+    return _page(request, Draft.read(request.POST, on_offer), on_offer, form)
+
+
+def _sign_up_first(request: Request) -> HttpResponse:
+    kept = QueryDict(mutable=True)
+    for name in ("prompt", "variants", "aspect_ratio", "count", "seed", "pay"):
+        kept.setlist(name, [value[: forms.MAX_PROMPT] for value in request.POST.getlist(name)[:300]])
+    request.session[DRAFT] = kept.urlencode()
+    return SeeOther(f"{reverse('account_signup')}?next={quoted(reverse('playground'))}")

@@ -1,0 +1,176 @@
+"""The playground's form: strict where it orders, forgiving where it only shows."""
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django import forms
+from django.http import QueryDict
+from django.utils.http import urlencode
+
+from playground import catalog, jobs
+from playground.models import Job, Run, Variant
+
+DEFAULT_RATIO = "1:1"
+MAX_PROMPT = 20_000  # what is read at all; each variant has its own limit, which `jobs` enforces
+MAX_SEED_DIGITS = 20
+
+
+class VariantsField(forms.Field):
+    """Slugs in, variants out: those that are on offer, cheapest first. An unknown one is an error."""
+
+    widget = forms.SelectMultiple
+    on_offer: Sequence[Variant] = ()
+
+    def clean(self, value: Sequence[str]) -> list[Variant]:
+        wanted = set(value or ())
+        if unknown := wanted - {variant.slug for variant in self.on_offer}:
+            raise forms.ValidationError(f"There is no variant “{min(unknown)[:160]}” here.")
+        if not wanted:
+            raise forms.ValidationError("Choose at least one variant.")
+        return [variant for variant in self.on_offer if variant.slug in wanted]
+
+
+class RunForm(forms.Form):
+    """What POST /runs/ takes. What a variant refuses (a ratio, a long prompt) is said by `jobs.submit_run`."""
+
+    prompt = forms.CharField(
+        max_length=MAX_PROMPT,
+        error_messages={
+            "required": "Write what you want to see.",
+            "null_characters_not_allowed": "The prompt has a character in it that cannot be sent.",
+        },
+    )
+    variants = VariantsField()
+    aspect_ratio = forms.CharField(required=False, max_length=10)
+    count = forms.IntegerField(required=False, min_value=1, max_value=jobs.MAX_COUNT)
+    seed = forms.IntegerField(required=False, min_value=0, max_value=jobs.MAX_SEED)
+    pay = forms.ChoiceField(required=False, choices=Run.Pay)
+    nonce = forms.CharField(required=False, max_length=200)
+
+    def __init__(self, data: QueryDict, *, on_offer: Sequence[Variant]) -> None:
+        super().__init__(data)
+        field = self.fields["variants"]
+        assert isinstance(field, VariantsField)
+        field.on_offer = on_offer
+        self.fields["count"].error_messages |= dict.fromkeys(
+            ["invalid", "min_value", "max_value"], f"Choose 1 to {jobs.MAX_COUNT} pictures per variant."
+        )
+        self.fields["seed"].error_messages |= dict.fromkeys(
+            ["invalid", "min_value", "max_value"], f"A seed is a whole number from 0 to {jobs.MAX_SEED}."
+        )
+
+    def clean_prompt(self) -> str:
+        return self.cleaned_data["prompt"].replace("\r\n", "\n")
+
+    def clean_count(self) -> int:
+        return self.cleaned_data["count"] or 1
+
+    def clean_pay(self) -> str:
+        return self.cleaned_data["pay"] or Run.Pay.PREVIEW
+
+    def clean(self) -> dict[str, Any]:
+        asked = self.cleaned_data
+        asked["aspect_ratio"] = asked.get("aspect_ratio") or common_ratio(asked.get("variants", []))
+        asked["nonce"] = _stored_nonce(asked)
+        return asked
+
+
+def _stored_nonce(asked: dict[str, Any]) -> str:
+    """One form sent twice is one run; the same nonce with other content is another; without a nonce, always new."""
+    nonce = asked.get("nonce") or secrets.token_urlsafe(24)
+    slugs = [variant.slug for variant in asked.get("variants", [])]
+    content = [asked.get(name) for name in ("prompt", "aspect_ratio", "count", "seed", "pay")]
+    return hashlib.sha256(repr((nonce, slugs, content)).encode()).hexdigest()
+
+
+def new_nonce() -> str:
+    return secrets.token_urlsafe(16)
+
+
+def common_ratio(variants: Sequence[Variant]) -> str:
+    """Square where all of them make it, or else the first ratio that all of them make."""
+    shared = [ratio.value for ratio in catalog.ratios(variants) if not ratio.refused_by]
+    return DEFAULT_RATIO if DEFAULT_RATIO in shared or not shared else shared[0]
+
+
+@dataclass(frozen=True)
+class Draft:
+    """The form as it stands, right or wrong: what a page shows again and a quote is made for."""
+
+    prompt: str
+    chosen: list[Variant]
+    aspect_ratio: str
+    count: int
+    seed: str
+    pay: str
+
+    @classmethod
+    def read(cls, data: QueryDict, on_offer: Sequence[Variant]) -> "Draft":
+        wanted = set(data.getlist("variants"))
+        chosen = [v for v in on_offer if v.slug in wanted and not catalog.why_not(v)]
+        count = data.get("count", "")
+        return cls(
+            prompt=data.get("prompt", "")[:MAX_PROMPT],
+            chosen=chosen,
+            aspect_ratio=data.get("aspect_ratio") or common_ratio(chosen),
+            count=int(count) if count in _COUNTS else 1,
+            seed=data.get("seed", "")[:MAX_SEED_DIGITS],
+            pay=Run.Pay.CREDITS if data.get("pay") == Run.Pay.CREDITS else Run.Pay.PREVIEW,
+        )
+
+    @property
+    def ratio_refusal(self) -> str:
+        """Why a chosen variant cannot have the chosen ratio, in plain words; empty where all can."""
+        refusing = [v.label for v in self.chosen if self.aspect_ratio not in v.aspect_ratios]
+        if not refusing:
+            return ""
+        verb = "does" if len(refusing) == 1 else "do"
+        return f"{' and '.join(refusing[:3])} {verb} not make {self.aspect_ratio}. Choose another shape."
+
+    @property
+    def takes_seed(self) -> list[Variant]:
+        return [variant for variant in self.chosen if catalog.takes_seed(variant)]
+
+    @property
+    def ignores_seed(self) -> list[Variant]:
+        return [variant for variant in self.chosen if not catalog.takes_seed(variant)]
+
+    @property
+    def most_characters(self) -> int:
+        """The longest prompt that every chosen variant takes."""
+        bounds = [variant.parameters.get("prompt", {}).get("max", 5000) for variant in self.chosen]
+        return min(bounds, default=5000)
+
+
+_COUNTS = [str(count) for count in range(1, jobs.MAX_COUNT + 1)]
+
+
+def query_of_run(run: Run) -> str:
+    """The query string that fills in the form as it was for this run."""
+    slugs = Job.objects.filter(run=run).values_list("variant__slug", flat=True).order_by("pk")
+    return urlencode(
+        {
+            "prompt": run.prompt,
+            "variants": list(dict.fromkeys(slugs)),
+            "aspect_ratio": run.aspect_ratio,
+            "count": run.count,
+            "seed": "" if run.seed is None else run.seed,
+            "pay": run.pay,
+        },
+        doseq=True,
+    )
+
+
+def query_of_job(job: Job) -> str:
+    """The query string that fills in the form for one more picture like this job's."""
+    return urlencode(
+        {
+            "prompt": job.params["prompt"],
+            "variants": job.variant.slug,
+            "aspect_ratio": job.params["aspect_ratio"],
+            "seed": job.params.get("seed", ""),
+        }
+    )

@@ -1,0 +1,103 @@
+"""Whether an account can have what it is about to ask for, and the nearest thing it can have.
+
+A look before the click, for people: it refuses nothing. What is refused is refused by `accounts.ledger`, in the
+same words.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.utils import timezone
+
+from accounts import credits, ledger
+from accounts.models import Cap, User
+from playground import catalog
+from playground.models import Run, Variant
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A smaller or differently paid choice that would be accepted, and what to call it."""
+
+    label: str
+    variants: tuple[Variant, ...]
+    count: int
+    pay: str
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A limit and what is used of it already."""
+
+    limit: ledger.Limit
+    used: int
+
+    @property
+    def left(self) -> int | None:
+        return None if self.limit.limit is None else max(self.limit.limit - self.used, 0)
+
+
+class Allowance:
+    """What one account may spend at this moment: a snapshot, so that many choices can be tried without a query."""
+
+    def __init__(self, user: User) -> None:
+        self.now: datetime = timezone.now()
+        self.available = ledger.wallet_of(user).available
+        self.budget, self.previews = (self._bound(limit) for limit in ledger.preview_limits(user, 0))
+        self.caps = [
+            self._bound(limit) for limit in ledger.account_limits(user, 0) if limit.limit is not None
+        ]
+
+    def _bound(self, limit: ledger.Limit) -> Bound:
+        if limit.window == Cap.Window.JOB:
+            return Bound(limit, 0)
+        seen = ledger.usage(limit.subject, limit.window, self.now)
+        return Bound(limit, seen.spent + seen.reserved)
+
+    def refusal(self, variants: Sequence[Variant], count: int, pay: str) -> ledger.Refusal | None:
+        """What the ledger would say to this run, or None."""
+        asked = catalog.quote(variants, count)
+        if pay == Run.Pay.PREVIEW:
+            return self._past(self.previews, asked.pictures) or self._past(self.budget, asked.cost_micros)
+        if asked.micros > self.available:
+            return ledger.NotEnoughCredit(needed=asked.micros, available=self.available)
+        dearest = max(catalog.price_of(variant) for variant in variants)
+        refusals = (
+            self._past(cap, dearest if cap.limit.window == Cap.Window.JOB else asked.micros)
+            for cap in self.caps
+        )
+        return next((refusal for refusal in refusals if refusal), None)
+
+    def _past(self, bound: Bound, asked: int) -> ledger.CapReached | None:
+        if bound.left is None or asked <= bound.left:
+            return None
+        return ledger.CapReached(bound.limit, used=bound.used, asked=asked, now=self.now)
+
+    def nearest(self, variants: Sequence[Variant], count: int, pay: str) -> list[Fit]:
+        """The largest smaller run paid the same way, and the whole run paid the other way, where they fit."""
+        smaller = next((fit for fit in _smaller(variants, count, pay) if self._fits(fit)), None)
+        other = _paid_otherwise(variants, count, pay)
+        return [fit for fit in (smaller, other) if fit and self._fits(fit)]
+
+    def _fits(self, fit: Fit) -> bool:
+        return self.refusal(fit.variants, fit.count, fit.pay) is None
+
+
+def _smaller(variants: Sequence[Variant], count: int, pay: str) -> Iterator[Fit]:
+    """Fewer pictures of each first, for the comparison is the point; then without the dearest variants."""
+    for fewer in range(count - 1, 0, -1):
+        yield Fit(f"Make only {fewer} of each", tuple(variants), fewer, pay)
+    for kept in range(len(variants) - 1, 0, -1):
+        for fewer in range(count, 0, -1):
+            names = " and ".join(variant.label for variant in variants[:kept])
+            what = names if kept <= 2 else f"the {kept} cheapest variants"
+            times = f", {fewer} of each" if fewer > 1 else ""
+            yield Fit(f"Make only {what}{times}", tuple(variants[:kept]), fewer, pay)
+
+
+def _paid_otherwise(variants: Sequence[Variant], count: int, pay: str) -> Fit:
+    if pay == Run.Pay.CREDITS:
+        return Fit("Make free previews instead", tuple(variants), count, Run.Pay.PREVIEW)
+    price = credits.both(catalog.quote(variants, count).micros)
+    return Fit(f"Pay {price} instead", tuple(variants), count, Run.Pay.CREDITS)
