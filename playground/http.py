@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from django.http import HttpRequest
+from django.conf import settings
+from django.http import HttpRequest, HttpResponseRedirect
+from django.utils.http import url_has_allowed_host_and_scheme
 from django_htmx.middleware import HtmxDetails
 
 from accounts import ledger
@@ -18,12 +20,32 @@ class Request(HttpRequest):
     user: User
 
 
+class SeeOther(HttpResponseRedirect):
+    """After a POST: go and GET that."""
+
+    status_code = 303
+
+
+def back(request: HttpRequest, otherwise: str) -> SeeOther:
+    """Where the form's `next` says, if that is one of our own pages."""
+    url = request.POST.get("next", "")
+    ours = url_has_allowed_host_and_scheme(url, {request.get_host()}, require_https=request.is_secure())
+    return SeeOther(url if url and ours else otherwise)
+
+
+def absolute(request: HttpRequest, path: str) -> str:
+    """An address of ours as the world writes it."""
+    return f"{settings.BASE_URL}{path}" if settings.BASE_URL else request.build_absolute_uri(path)
+
+
 def site(request: HttpRequest) -> dict[str, Any]:
     """Template context of every page: `balance` in micro-dollars, asked for only where a template prints it."""
     return {
         "is_sandbox": catalog.is_sandbox(),
         "balance": _balance_of(request),
         "login_next": _login_next(request),
+        "has_mail": settings.HAS_MAIL,
+        "welcome_micros": settings.SIGNUP_GRANT_MICROS,
     }
 
 

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_safe
 from django.views.decorators.vary import vary_on_headers
 
 from playground import catalog, upkeep
-from playground.http import Request
+from playground.http import Request, absolute
 from playground.models import Variant
 
 TEN_DOLLARS = 10_000_000
@@ -91,10 +91,9 @@ def _call(request: Request, row: Variant) -> str:
         order["aspect_ratio"] = row.aspect_ratios[0]
     if row.needs_input_picture:
         order["input_urls"] = ["https://example.com/picture.jpg"]
-    site = settings.BASE_URL or request.build_absolute_uri("/").rstrip("/")
     body = json.dumps({"model": row.slug, "input": order}, indent=2)
     return (
-        f"curl -X POST {site}/api/v1/jobs/createTask \\\n"
+        f"curl -X POST {absolute(request, '/api/v1/jobs/createTask')} \\\n"
         '  -H "Authorization: Bearer sk-aig-..." \\\n'
         '  -H "Content-Type: application/json" \\\n'
         f"  -d '{body}'"
