@@ -8,7 +8,7 @@ from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
-from django.http import HttpResponse, HttpResponseRedirect, QueryDict
+from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.cache import cache_control
@@ -17,7 +17,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from accounts import ledger
 from playground import catalog, forms, jobs
 from playground.forms import Draft, RunForm
-from playground.http import Request
+from playground.http import Request, SeeOther
 from playground.models import Picture, Run, Variant
 from playground.offers import Allowance
 
@@ -34,12 +34,6 @@ EXAMPLES = [
     ),
     ("a close-up", "Macro photograph of frost on a red maple leaf, shallow depth of field, early sun"),
 ]
-
-
-class SeeOther(HttpResponseRedirect):
-    """After a POST: go and GET that."""
-
-    status_code = 303
 
 
 # --- The page -----------------------------------------------------------------------------------------
@@ -123,7 +117,6 @@ def _means(request: Request, draft: Draft) -> dict[str, Any]:
     if isinstance(request.user, AnonymousUser):
         return {
             "problem": _problem(draft),
-            "welcome_micros": settings.SIGNUP_GRANT_MICROS,
             "previews_limit": settings.PREVIEWS_PER_DAY,
         }
     allowance = Allowance(request.user)

@@ -1,0 +1,205 @@
+"""A run's page: a tile for every picture, and the one poller that keeps them fresh."""
+
+import uuid
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.utils import timezone
+from django.views.decorators.cache import cache_control, never_cache
+from django.views.decorators.http import require_POST, require_safe
+from django_htmx.http import HTMX_STOP_POLLING, HttpResponseClientRefresh
+
+from accounts import ledger
+from playground import jobs
+from playground.http import Request, SeeOther
+from playground.models import Job, Picture, Run
+
+MARK = 3  # characters of a tile's mark
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One picture's place on the page. A retry takes the place of what it retries."""
+
+    job: Job
+    picture: Picture | None
+
+    @property
+    def slot(self) -> str:
+        return f"{self.job.variant_id}-{self.job.ordinal}"
+
+    @property
+    def mark(self) -> str:
+        """Three characters that differ when the tile would look different."""
+        is_locked = bool(self.picture and self.picture.is_locked)
+        about = (self.job.pk, self.job.progress, self.can_cancel, is_locked, self.is_deleted)
+        return self.job.shown_state[0] + f"{zlib.crc32(repr(about).encode()) % 256:02x}"
+
+    @property
+    def is_deleted(self) -> bool:
+        return bool(self.picture and self.picture.deleted)
+
+    @property
+    def can_cancel(self) -> bool:
+        return jobs.can_cancel(self.job)
+
+    @property
+    def why(self) -> str:
+        return jobs.why(self.job)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the click, for a job that is not done."""
+        return max((timezone.now() - self.job.created).total_seconds(), 0)
+
+    @property
+    def paid_micros(self) -> int:
+        """What this picture has cost its owner so far."""
+        is_paid = not self.job.is_preview or bool(self.picture and self.picture.kept)
+        return self.job.price_micros if self.job.state == Job.State.SUCCEEDED and is_paid else 0
+
+    @property
+    def held_micros(self) -> int:
+        return 0 if self.job.is_final or self.job.is_preview else self.job.price_micros
+
+
+class Board:
+    """All tiles of a run, cheapest variant first, as they were ordered: one query."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        rows = list(Job.objects.filter(run=run).select_related("variant", "picture").order_by("pk"))
+        first_price = {(j.variant_id, j.ordinal): j.price_micros for j in rows if j.retry_of_id is None}
+        retried = {job.retry_of_id for job in rows}
+        shown = [job for job in rows if job.pk not in retried]
+        # Not by today's price, which a retry has: a tile must never change its place.
+        shown.sort(
+            key=lambda j: (
+                first_price[j.variant_id, j.ordinal],
+                j.variant.position,
+                j.variant_id,
+                j.ordinal,
+            )
+        )
+        self.tiles = [Tile(job, getattr(job, "picture", None)) for job in shown]
+
+    @property
+    def groups(self) -> list[list[Tile]]:
+        grouped: dict[int, list[Tile]] = {}
+        for tile in self.tiles:
+            grouped.setdefault(tile.job.variant_id, []).append(tile)
+        return list(grouped.values())
+
+    @property
+    def marks(self) -> str:
+        return "".join(tile.mark for tile in self.tiles)
+
+    @property
+    def is_final(self) -> bool:
+        return all(tile.job.is_final for tile in self.tiles)
+
+    @property
+    def shape(self) -> str:
+        across, down = (int(part) for part in self.run.aspect_ratio.split(":"))
+        return "tall" if down > across else "wide" if across > down else "square"
+
+    @property
+    def paid_micros(self) -> int:
+        return sum(tile.paid_micros for tile in self.tiles)
+
+    @property
+    def held_micros(self) -> int:
+        return sum(tile.held_micros for tile in self.tiles)
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of the first picture that has one."""
+        return next((tile.job.params["seed"] for tile in self.tiles if "seed" in tile.job.params), None)
+
+    @property
+    def status(self) -> str:
+        """How far it is, in one sentence, for eyes and for screen readers."""
+        states = [tile.job.shown_state for tile in self.tiles]
+        ready, failed, cancelled = (states.count(state) for state in ("succeeded", "failed", "cancelled"))
+        total = len(states)
+        pictures = ("picture" if total == 1 else "pictures") + (" is" if ready == 1 else " are")
+        said = f"All {total} {pictures}" if ready == total > 1 else f"{ready} of {total} {pictures}"
+        ends = [
+            f"{number} {word}" for number, word in ((failed, "failed"), (cancelled, "cancelled")) if number
+        ]
+        return ", ".join([f"{said} ready", *ends]) + "."
+
+    def changed_since(self, seen: str) -> list[Tile]:
+        """The tiles whose mark is not the one that the page has."""
+        if len(seen) != MARK * len(self.tiles):
+            return self.tiles
+        return [t for at, t in enumerate(self.tiles) if t.mark != seen[at * MARK : (at + 1) * MARK]]
+
+
+# --- Pages --------------------------------------------------------------------------------------------
+@require_safe
+@login_required
+@cache_control(private=True, no_cache=True)
+def run(request: Request, run_id: uuid.UUID) -> HttpResponse:
+    """The page, whole: what a reload, a second device or a browser without JavaScript gets."""
+    found = get_object_or_404(Run.objects.visible_to(request.user), pk=run_id)
+    return render(request, "run.html", {"run": found, "board": Board(found)})
+
+
+@require_safe
+@never_cache
+def run_progress(request: Request, run_id: uuid.UUID) -> HttpResponse:
+    """The tiles that changed since the marks `v`; 286 ends the polling once all is final."""
+    if not request.user.is_authenticated:
+        return HttpResponseClientRefresh()  # logged out meanwhile: the page itself asks to log in
+    found = get_object_or_404(Run.objects.visible_to(request.user), pk=run_id)
+    return _changes(request, found, seen=request.GET.get("v", ""))
+
+
+def _changes(request: Request, run: Run, *, seen: str) -> HttpResponse:
+    board = Board(run)
+    changed = board.changed_since(seen)
+    if not changed and not board.is_final:
+        return HttpResponse(status=204)
+    context = {"run": run, "board": board, "changed": changed, "is_fragment": True}
+    return render(request, "run.html#changes", context, status=HTMX_STOP_POLLING if board.is_final else 200)
+
+
+# --- Deeds --------------------------------------------------------------------------------------------
+@require_POST
+@login_required
+def job_cancel(request: Request, job_id: uuid.UUID) -> HttpResponse:
+    """Ends a picture while nothing is owed for it."""
+
+    def cancel(job: Job) -> None:
+        if not jobs.cancel(job, by=request.user) and not job.is_final:
+            raise jobs.NotPossible("job", "Too late to cancel: it has been sent to the model already.")
+
+    return _do(request, job_id, cancel)
+
+
+@require_POST
+@login_required
+def job_retry(request: Request, job_id: uuid.UUID) -> HttpResponse:
+    """Makes a failed or cancelled picture once more, in its place."""
+    return _do(request, job_id, jobs.retry)
+
+
+def _do(request: Request, job_id: uuid.UUID, deed: Callable[[Job], Any]) -> HttpResponse:
+    """To htmx the tiles that changed; without it, and where the answer is no, the whole page."""
+    mine = Job.objects.visible_to(request.user).select_related("run", "variant", "user")
+    job = get_object_or_404(mine, pk=job_id)
+    try:
+        deed(job)
+    except (jobs.NotPossible, ledger.Refusal) as no:
+        messages.error(request, str(no))
+        return HttpResponseClientRefresh() if request.htmx else SeeOther(job.run.get_absolute_url())
+    if request.htmx:
+        return _changes(request, job.run, seen=request.POST.get("v", ""))
+    return SeeOther(job.run.get_absolute_url())
