@@ -2,7 +2,7 @@ from django.contrib import admin
 from django.urls import include, path
 
 from playground import webhooks
-from playground.views import catalog, playground
+from playground.views import catalog, gallery, pictures, playground, runs, share
 from playground.views.health import healthz
 
 urlpatterns = [
@@ -10,9 +10,28 @@ urlpatterns = [
     path("quote/", playground.quote, name="quote"),
     path("quote/variants/", playground.variant_choices, name="variant_choices"),
     path("runs/", playground.runs, name="runs"),
+    path("runs/<uuid:run_id>/", runs.run, name="run"),
+    path("runs/<uuid:run_id>/progress/", runs.run_progress, name="run_progress"),
+    path("jobs/<uuid:job_id>/cancel/", runs.job_cancel, name="job_cancel"),
+    path("jobs/<uuid:job_id>/retry/", runs.job_retry, name="job_retry"),
     path("pricing/", catalog.pricing, name="pricing"),
     path("models/", catalog.variants, name="variants"),
     path("models/<slug:slug>/", catalog.variant, name="variant"),
+    path("gallery/", gallery.gallery, name="gallery"),
+    path("jobs/<uuid:job_id>/", pictures.job, name="job"),
+    path("pictures/<uuid:picture_id>/", pictures.picture, name="picture"),
+    path("pictures/<uuid:picture_id>/download/", pictures.picture_download, name="picture_download"),
+    path("pictures/<uuid:picture_id>/keep/", pictures.picture_keep, name="picture_keep"),
+    path("pictures/<uuid:picture_id>/delete/", pictures.picture_delete, name="picture_delete"),
+    path("pictures/<uuid:picture_id>/undelete/", pictures.picture_undelete, name="picture_undelete"),
+    path("pictures/<uuid:picture_id>/share/", share.share_picture, name="share_picture"),
+    path("pictures/<uuid:picture_id>/<str:size>/", pictures.picture_image, name="picture_image"),
+    path("runs/<uuid:run_id>/share/", share.share_run, name="share_run"),
+    path("account/links/", share.share_links, name="share_links"),
+    path("s/<str:token>/", share.share, name="share"),
+    path("s/<str:token>/revoke/", share.share_revoke, name="share_revoke"),
+    path("s/<str:token>/social.jpg", share.share_social, name="share_social"),
+    path("s/<str:token>/<uuid:picture_id>/<str:size>/", share.share_image, name="share_image"),
     path("healthz", healthz, name="healthz"),
     path("hooks/<str:token>/", webhooks.upstream_hook, name="upstream_hook"),
     path("", include("accounts.urls")),

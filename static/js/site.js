@@ -64,5 +64,9 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-// Buttons that need this file are hidden without it.
-for (const hidden of document.querySelectorAll("[data-needs-script]")) hidden.hidden = false;
+// Buttons that need this file are hidden without it, also those that arrive later.
+function unhide() {
+  for (const hidden of document.querySelectorAll("[data-needs-script][hidden]")) hidden.hidden = false;
+}
+document.addEventListener("htmx:afterSettle", unhide);
+unhide();
