@@ -56,10 +56,6 @@ class Limit:
     limit: int | None
     each: int
 
-    @property
-    def is_money(self) -> bool:
-        return self.subject.endswith("/usd")
-
 
 @dataclass(frozen=True)
 class Promise:
@@ -258,7 +254,7 @@ def capture(hold_id: int, *, to: Wallet, kind: Transfer.Kind, amount: int | None
     if held.captured:
         _post(held.business_id, kind, held.wallet, to, held.captured, memo=held.memo, hold=held)
     else:
-        _add(held.wallet, held=-held.amount)
+        _let_go(held)
     return True
 
 
@@ -270,7 +266,7 @@ def release(hold_id: int) -> bool:
         return False
     for use in _uses(held):
         _unreserve(use, spent=0)
-    _add(held.wallet, held=-held.amount)
+    _let_go(held)
     return True
 
 
@@ -280,6 +276,11 @@ def _close(hold_id: int, state: Hold.State, **changes: object) -> Hold | None:
     if not still_open.update(state=state, closed=timezone.now(), **changes):
         return None
     return Hold.objects.select_related("wallet").get(pk=hold_id)
+
+
+def _let_go(held: Hold) -> None:
+    if held.amount:
+        _add(held.wallet, 0, -held.amount)
 
 
 def _uses(held: Hold) -> list[CapUse]:
@@ -329,7 +330,7 @@ def _house_last(side: tuple[Wallet, int, int]) -> tuple[bool, str]:
     return side[0].user_id is None, side[0].name
 
 
-def _add(wallet: Wallet, posted: int = 0, held: int = 0) -> int:
+def _add(wallet: Wallet, posted: int, held: int) -> int:
     """Changes a wallet; returns its new balance, which nobody else can change before we commit."""
     with connection.cursor() as cursor:
         cursor.execute(_ADD, {"id": wallet.pk, "posted": posted, "held": held})
