@@ -308,6 +308,17 @@ def test_a_social_picture_shows_up_to_four_pictures(count: int, tmp_path: Path) 
     assert not any(min(pixel) > 240 for pixel in seen)
 
 
+def test_a_social_picture_stands_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    lying = Image.new("RGB", (1600, 3200), "black")
+    lying.paste("white", (0, 0, 800, 3200))  # the left of the file is the top of the scene
+    (tmp_path / "turned").write_bytes(encoded(lying, "JPEG", exif=exif))
+    picture = opened(images.social([tmp_path / "turned"])).convert("L")
+    assert picture.getpixel((100, 50)) > 200 and picture.getpixel((1100, 50)) > 200
+    assert picture.getpixel((100, 600)) < 50 and picture.getpixel((1100, 600)) < 50
+
+
 def test_a_social_picture_of_a_damaged_file_is_an_image_error(tmp_path: Path) -> None:
     (tmp_path / "bad").write_bytes(JPEG[: len(JPEG) // 2])
     with pytest.raises(ImageError):
