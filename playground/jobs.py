@@ -358,7 +358,7 @@ def progressed(job: Job, percent: int) -> None:
 
 def succeed(job: Job, key: str, rendered: Rendered) -> bool:
     """The one moment of success: state, picture and money together. The bytes are on disk before this."""
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         if not _move(job, Job.State.FETCHING, Job.State.SUCCEEDED, finished=timezone.now()):
             return False
         Picture.objects.create(
@@ -398,7 +398,7 @@ def _leased(job: Job) -> Any:
     return Job.objects.filter(pk=job.pk, lease_owner=job.lease_owner)
 
 
-@transaction.atomic
+@transaction.atomic(savepoint=False)
 def _move(job: Job, state: str, to: str, *, note: str = "", **changes: Any) -> bool:
     """Compare and set, for the holder of the lease; the job in hand changes with its row."""
     if not _leased(job).filter(state=state).update(state=to, **changes):
@@ -409,7 +409,7 @@ def _move(job: Job, state: str, to: str, *, note: str = "", **changes: Any) -> b
     return True
 
 
-@transaction.atomic
+@transaction.atomic(savepoint=False)
 def _end(
     job: Job,
     to: str,

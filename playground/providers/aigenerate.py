@@ -88,11 +88,7 @@ class AIGenerate:
         raise OutcomeUnknown(answer.detail)
 
     async def look(self, http: httpx.AsyncClient, upstream_id: str) -> Report:
-        try:
-            query = {"taskId": upstream_id}
-            answer = await self._ask(http, "GET", "/jobs/recordInfo", within_s=LOOK_S, params=query)
-        except OutcomeUnknown as lost:
-            raise TryLater(lost.detail) from None
+        answer = await self._record(http, upstream_id)
         if answer.code in OVER:
             return failed(answer.msg, answer.detail)
         word = answer.data.get("state")
@@ -101,8 +97,23 @@ class AIGenerate:
             raise TryLater(answer.detail, retry_after_s=answer.retry_after_s)
         return self._report(word.strip().lower(), answer.data)
 
+    async def is_ours(self, http: httpx.AsyncClient, upstream_id: str, callback_url: str) -> bool:
+        answer = await self._record(http, upstream_id)
+        if answer.verdict != 200 or not answer.data:
+            raise TryLater(answer.detail, retry_after_s=answer.retry_after_s)
+        order = answer.data.get("param")
+        order = parse(order) if isinstance(order, str) else order
+        return bool(callback_url) and isinstance(order, dict) and order.get("callBackUrl") == callback_url
+
     async def draw(self, url: str) -> bytes | None:
         return None
+
+    async def _record(self, http: httpx.AsyncClient, upstream_id: str) -> "Answer":
+        try:
+            query = {"taskId": upstream_id}
+            return await self._ask(http, "GET", "/jobs/recordInfo", within_s=LOOK_S, params=query)
+        except OutcomeUnknown as lost:
+            raise TryLater(lost.detail) from None
 
     def _report(self, word: str, data: Mapping[str, Any]) -> Report:
         match STATES.get(word):

@@ -77,7 +77,9 @@ def prepare(folder: str) -> Any:
     """Tables, catalogue and a rich Alice, in this process too."""
     os.environ |= {"DATA_DIR": folder, "LOG_LEVEL": "ERROR", "AIGENERATE_API_KEY": "set"}
     for command in ("migrate", "load_catalog"):
-        subprocess.run([sys.executable, "manage.py", command, "-v0"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [sys.executable, "manage.py", command, "-v0"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL
+        )
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "playground.settings")
     import django
 
@@ -165,7 +167,9 @@ def click(alice: Any, folder: str, times: int = 25) -> None:
         clicked = {job.params["prompt"]: job.created.timestamp() for job in Job.objects.exclude(pk__in=known)}
         arrivals = {task["prompt"]: task["arrived"] for task in up.stats()["tasks"]}
     waits = sorted(1000 * (arrivals[prompt] - at) for prompt, at in clicked.items())
-    print(f"click    to upstream: p50 {statistics.median(waits):.0f} ms, max {waits[-1]:.0f} ms (bound: p50 200 ms)")
+    print(
+        f"click    to upstream: p50 {statistics.median(waits):.0f} ms, max {waits[-1]:.0f} ms (bound: p50 200 ms)"
+    )
 
 
 def instant(alice: Any, folder: str, jobs: int = 300) -> None:
@@ -207,7 +211,13 @@ def sample(up: FakeUpstream) -> bytes:
         async with httpx.AsyncClient() as http:
             provider = AIGenerate(base_url=up.base_url, api_key=up.api_key)
             order = Order(
-                job_id="1", model=TEXT_TO_IMAGE, prompt="sample", aspect_ratio="1:1", resolution="1K", width=1024, height=1024
+                job_id="1",
+                model=TEXT_TO_IMAGE,
+                prompt="sample",
+                aspect_ratio="1:1",
+                resolution="1K",
+                width=1024,
+                height=1024,
             )
             upstream_id = await provider.create(http, order)
             while not (report := await provider.look(http, upstream_id)).urls:
@@ -219,7 +229,9 @@ def sample(up: FakeUpstream) -> bytes:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", nargs="*", default=["click", "instant", "slow"], help="click, instant, slow")
     what = parser.parse_args().what
     with tempfile.TemporaryDirectory() as folder:
