@@ -381,6 +381,29 @@ def test_a_disguised_success_is_a_success(up: FakeUpstream) -> None:
     assert look(provider(up), started(up)).state is State.SUCCEEDED
 
 
+def test_a_task_is_ours_when_the_upstream_names_our_callback_address(up: FakeUpstream) -> None:
+    ours = "https://ours.test/hooks/token"
+    task_id = create(provider(up), replace(ORDER, callback_url=ours))
+    nobody_named = started(up)
+    assert asked(lambda http: provider(up).is_ours(http, task_id, ours), None) is True
+    assert (
+        asked(lambda http: provider(up).is_ours(http, task_id, "https://ours.test/hooks/other"), None)
+        is False
+    )
+    assert asked(lambda http: provider(up).is_ours(http, nobody_named, ""), None) is False
+    assert isinstance(asked(lambda http: provider(up).is_ours(http, "task_of_nobody", ours), None), TryLater)
+
+
+@pytest.mark.parametrize(
+    "param", [None, 7, "", "[1]", "{", {"callBackUrl": None}, [], '{"callBackUrl": ["x"]}']
+)
+def test_a_task_whose_order_cannot_be_read_is_not_ours(param: Any) -> None:
+    answer = httpx.Response(200, json={"code": 200, "data": {"state": "success", "param": param}})
+    theirs = AIGenerate(base_url="https://upstream.test/api/v1", api_key=KEY)
+    transport = httpx.MockTransport(lambda request: answer)
+    assert asked(lambda http: theirs.is_ours(http, "task_1", "x"), transport) is False
+
+
 @pytest.mark.parametrize(
     ("words", "failure"),
     [
