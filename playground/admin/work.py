@@ -1,0 +1,196 @@
+"""Jobs and all that belongs to them, to look at; and the few things that an operator may do to them."""
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.core.exceptions import ValidationError
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from accounts import desk
+from accounts.addresses import canonical
+from accounts.models import User
+from playground import jobs
+from playground.models import DriveBeat, Job, JobEvent, Picture, Route, Run, Switch
+
+
+def as_id(words: str) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(words)
+    except ValueError:
+        return None
+
+
+def by_id(rows: QuerySet[Any], words: str, column: str = "pk") -> QuerySet[Any]:
+    known = as_id(words)
+    return rows.filter(**{column: known}) if known else rows.none()
+
+
+def of_person(rows: QuerySet[Any], words: str) -> QuerySet[Any]:
+    return rows.filter(user__canonical_email=canonical(words)) if "@" in words else rows.none()
+
+
+# --- Jobs ---------------------------------------------------------------------------------------------
+class FailureFilter(admin.SimpleListFilter):
+    """The known reasons: asking the table which it has would read all of it."""
+
+    title = "failure"
+    parameter_name = "failure"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(code, code.replace("_", " ")) for code in jobs.EXPLAINED]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:
+        return queryset.filter(state=Job.State.FAILED, failure=self.value()) if self.value() else queryset
+
+
+class EventInline(admin.TabularInline):
+    model = JobEvent
+    fields = ["at", "state", "note"]
+    extra = 0
+    can_delete = False
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(Job)
+class JobDesk(desk.ReadOnly):
+    list_display = ["id", "created", "state", "failure", "variant", "user", "is_preview", "price", "provider"]
+    list_select_related = ["variant", "user"]
+    list_filter = ["state", FailureFilter, "is_preview"]
+    search_fields = ["id"]
+    search_help_text = "A job's, run's or picture's id, an upstream id, or a person's address."
+    ordering = ["-id"]
+    exclude = ["callback_token", "result_urls"]
+    inlines = [EventInline]
+    actions = ["cancel", "fail_and_release"]
+
+    def found(self, rows: QuerySet[Job], words: str) -> QuerySet[Job]:
+        if "@" in words:
+            return of_person(rows, words)
+        if known := as_id(words):
+            of_picture = Picture.objects.filter(pk=known).values_list("job", flat=True)
+            return rows.filter(Q(pk__in=[known, *of_picture]) | Q(run=known))
+        return rows.filter(provider__in=_providers(), upstream_id=words)
+
+    @admin.display(description="price")
+    def price(self, job: Job) -> SafeString:
+        return desk.both(job.price_micros)
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("playground.change_job")
+
+    @admin.action(description="Cancel the chosen jobs that owe nothing", permissions=["operate"])
+    def cancel(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
+        self._end(request, queryset, jobs.cancel, "Cancelled")
+
+    @admin.action(description="Fail the chosen jobs and release their holds", permissions=["operate"])
+    def fail_and_release(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
+        self._end(request, queryset, jobs.give_up, "Failed and released")
+
+    def _end(self, request: HttpRequest, chosen: QuerySet[Job], deed: Callable[..., bool], done: str) -> None:
+        assert isinstance(request.user, User)
+        rows = list(chosen[: desk.MOST_AT_ONCE])
+        ended = [job for job in rows if deed(job, by=request.user)]
+        for job in ended:
+            self.log_change(request, job, f"{done}.")
+        self.message_user(request, f"{done}: {len(ended)} of {len(rows)}.")
+
+
+def _providers() -> list[str]:
+    """The index on upstream ids begins with the provider, and there are few of those."""
+    return ["sandbox", *Route.objects.values_list("provider", flat=True).distinct()]
+
+
+@admin.register(JobEvent)
+class JobEventDesk(desk.ReadOnly):
+    list_display = ["at", "job_link", "state", "note"]
+    search_fields = ["job"]
+    search_help_text = "A job's id."
+    ordering = ["-id"]
+
+    def found(self, rows: QuerySet[JobEvent], words: str) -> QuerySet[JobEvent]:
+        return by_id(rows, words, "job")
+
+    @admin.display(description="job")
+    def job_link(self, event: JobEvent) -> SafeString:
+        return format_html('<a href="{}{}/">{}</a>', desk.changelist_url(Job), event.job_id, event.job_id)
+
+
+@admin.register(Run)
+class RunDesk(desk.ReadOnly):
+    list_display = ["id", "created", "user", "pay", "count", "aspect_ratio"]
+    list_select_related = ["user"]
+    search_fields = ["id"]
+    search_help_text = "A run's id, or a person's address."
+    ordering = ["-id"]
+
+    def found(self, rows: QuerySet[Run], words: str) -> QuerySet[Run]:
+        return of_person(rows, words) if "@" in words else by_id(rows, words)
+
+
+@admin.register(Picture)
+class PictureDesk(desk.ReadOnly):
+    """Its particulars. The picture itself is its owner's to show."""
+
+    list_display = ["id", "created", "user", "variant", "width", "height", "is_locked", "deleted"]
+    list_select_related = ["user", "variant"]
+    search_fields = ["id"]
+    search_help_text = "A picture's id, or a person's address."
+    ordering = ["-id"]
+
+    def found(self, rows: QuerySet[Picture], words: str) -> QuerySet[Picture]:
+        return of_person(rows, words) if "@" in words else by_id(rows, words)
+
+
+@admin.register(DriveBeat)
+class DriveBeatDesk(desk.ReadOnly):
+    list_display = ["owner", "host", "started", "at", "in_flight", "is_ending"]
+
+
+# --- The kill switch ----------------------------------------------------------------------------------
+class SwitchForm(forms.ModelForm):
+    class Meta:
+        model = Switch
+        fields = ["is_on", "reason"]
+
+    def clean(self) -> dict[str, Any]:
+        asked = super().clean() or self.cleaned_data
+        if not asked.get("is_on") and not asked.get("reason"):
+            raise ValidationError({"reason": "Say why it is off: whoever finds it off wants to know."})
+        return asked
+
+
+@admin.register(Switch)
+class SwitchDesk(desk.Desk):
+    """`dispatch` off: nothing new is sent upstream. What was sent is finished; what was ordered waits."""
+
+    form = SwitchForm
+    list_display = ["name", "is_on", "reason", "changed", "changed_by"]
+    list_select_related = ["changed_by"]
+    fields = ["name", "is_on", "reason", "changed", "changed_by"]
+    readonly_fields = ["name", "changed", "changed_by"]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        Switch.objects.get_or_create(name=jobs.DISPATCH)
+        return super().changelist_view(request, extra_context)
+
+    def save_model(self, request: HttpRequest, obj: Switch, form: Any, change: bool) -> None:
+        assert isinstance(request.user, User)
+        obj.changed_by = request.user
+        super().save_model(request, obj, form, change)
