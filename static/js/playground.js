@@ -118,6 +118,8 @@ document.body.addEventListener("htmx:afterSettle", () => {
   count();
 });
 
+// A text that came with the page counts as typed, so that the browser brings it back with the Back button.
+prompt.value = prompt.value;
 applyQuote();
 grow();
 count();
