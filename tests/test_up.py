@@ -100,18 +100,18 @@ def test_what_is_killed_comes_back_and_one_sigterm_ends_everything(started: Up) 
     started.wait_until_ready()
     assert started.status() == 200
     assert started.status("/accounts/login/") == 200
-    wait_for(lambda: started.named("qcluster"), 10)
+    wait_for(lambda: started.named("qcluster"), 30)
 
     server = min(started.named("granian"), key=lambda process: process.create_time())
     server.kill()
-    wait_for(lambda: not server.is_running(), 5)
-    wait_for(lambda: started.status() == 200, 10)
+    wait_for(lambda: not server.is_running(), 10)
+    wait_for(lambda: started.status() == 200, 30)
 
     watchdog, *_ = started.named("worker")
     clusters = started.named("qcluster")
     watchdog.kill()
-    wait_for(lambda: not any(process.is_running() for process in clusters), 10)
-    wait_for(lambda: started.named("worker") and started.named("qcluster"), 10)
+    wait_for(lambda: not any(process.is_running() for process in clusters), 30)
+    wait_for(lambda: started.named("worker") and started.named("qcluster"), 30)
 
     started.process.terminate()
     assert started.process.wait(10) == 0
