@@ -45,7 +45,7 @@ from playground.providers.sandbox import Sandbox
 logger = logging.getLogger(__name__)
 
 LIFETIME_S = 40.0
-DRAIN_S = 60.0  # after that the rest is cut off: the queue kills a task after 120 s
+DRAIN_S = 35.0  # less than LIFETIME_S: so a worker is free again before the successor hands over
 TICK_S = 0.1
 SWEEP_S = 15.0
 CLIENTS = 16

@@ -173,7 +173,7 @@ def _holds(user: User, jobs: Sequence[Job]) -> list[tuple[Job, Hold]]:
     by_amount: dict[int, list[Job]] = defaultdict(list)
     for job in jobs:
         by_amount[job.cost_micros if is_preview else job.price_micros].append(job)
-    pairs = []
+    pairs: list[tuple[Job, Hold]] = []
     for amount, group in by_amount.items():
         limits = ledger.preview_limits(user, amount) if is_preview else ledger.account_limits(user, amount)
         promises = [ledger.Promise(f"job:{job.pk}", amount, _memo(job)) for job in group]

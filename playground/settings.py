@@ -21,8 +21,6 @@ ALLOWED_HOSTS = env.words("ALLOWED_HOSTS") or [
 _is_https = _base.scheme == "https"
 CSRF_TRUSTED_ORIGINS = [f"{_base.scheme}://{_base.netloc}"] if _base.netloc else []
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _is_https else None
-SECURE_SSL_REDIRECT = _is_https  # the proxy in front must send X-Forwarded-Proto, or this would loop
-SECURE_REDIRECT_EXEMPT = [r"^healthz$"]  # asked from inside, in front of no proxy
 SECURE_HSTS_SECONDS = 31_536_000 if _is_https else 0
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _is_https
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
@@ -48,8 +46,10 @@ SILENCED_SYSTEM_CHECKS = [
     # HSTS for sub-domains and preloading would lock visitors out of the operator's other sites for a year.
     "security.W005",
     "security.W021",
-    # Without a public https address there is nothing to redirect to, and secure cookies would not come back.
-    *([] if _is_https else ["security.W004", "security.W008", "security.W012", "security.W016"]),
+    # The proxy that ends TLS redirects http: from here it would loop wherever that proxy says nothing of the scheme.
+    "security.W008",
+    # Without a public https address secure cookies would not come back.
+    *([] if _is_https else ["security.W004", "security.W012", "security.W016"]),
 ]
 
 # --- Applications -------------------------------------------------------------------------------------
