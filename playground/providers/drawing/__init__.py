@@ -26,7 +26,7 @@ def picture(style: str, palette: int, seed: int, size: Size) -> Image.Image:
 
 
 def signed(image: Image.Image) -> Image.Image:
-    unit = max(min(image.size) / 40, 11)
+    unit = max(min(image.size) / 46, 11)
     font = ImageFont.load_default(unit)
     wide, tall = round(font.getlength("sandbox") + unit * 1.3), round(unit * 1.8)
     label = shape(
