@@ -73,6 +73,10 @@ class RunForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         asked = self.cleaned_data
+        if not any(catalog.takes_seed(variant) for variant in asked.get("variants", [])):
+            # The page hides the field then, and what nobody sees can be neither wrong nor meant.
+            asked["seed"] = None
+            self.errors.pop("seed", None)
         asked["aspect_ratio"] = asked.get("aspect_ratio") or common_ratio(asked.get("variants", []))
         asked["nonce"] = _stored_nonce(asked)
         return asked

@@ -127,6 +127,12 @@ def test_a_seed_is_offered_where_a_chosen_variant_takes_one(client: Client, sett
     assert 'id="seed-note" hx-swap-oob="true" data-unused' in quote(client)
 
 
+def test_a_seed_that_no_chosen_variant_takes_is_ignored(client_of_alice: Client) -> None:
+    Variant.objects.update(parameters={"aspect_ratios": ["4:3"], "seed": False})
+    assert client_of_alice.post("/runs/", ASKED | {"seed": "banana"}).status_code == 303
+    assert Run.objects.get().seed is None
+
+
 # --- Many variants ------------------------------------------------------------------------------------
 @pytest.fixture
 def _many(db: None) -> None:
