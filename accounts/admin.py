@@ -54,7 +54,7 @@ class UserDesk(desk.Desk, DjangoUserAdmin):
     """Accounts are made by signing up or by `manage.py account`, and are switched off instead of deleted."""
 
     form = UserForm
-    list_display = ["email", "balance", "held", "is_active", "is_staff", "awaits_welcome", "date_joined"]
+    list_display = ["email", "balance", "held", "is_active", "is_staff", "date_joined"]
     list_select_related = ["wallet"]
     list_filter = ["is_active", "is_staff", "awaits_welcome"]
     search_fields = ["email"]
@@ -97,11 +97,11 @@ class UserDesk(desk.Desk, DjangoUserAdmin):
         return rows.filter(spelt | Q(canonical_email=canonical(words)) if "@" in words else spelt)
 
     @admin.display(description="balance", ordering="wallet__posted")
-    def balance(self, user: User) -> SafeString:
+    def balance(self, user: User) -> str:
         return desk.both(_wallet(user).posted)
 
     @admin.display(description="held", ordering="wallet__held")
-    def held(self, user: User) -> SafeString:
+    def held(self, user: User) -> str:
         return desk.both(_wallet(user).held)
 
     @admin.display(description="more")
@@ -179,11 +179,11 @@ class WalletDesk(desk.ReadOnly):
         )
 
     @admin.display(description="posted")
-    def posted_both(self, wallet: Wallet) -> SafeString:
+    def posted_both(self, wallet: Wallet) -> str:
         return desk.both(wallet.posted)
 
     @admin.display(description="held")
-    def held_both(self, wallet: Wallet) -> SafeString:
+    def held_both(self, wallet: Wallet) -> str:
         return desk.both(wallet.held)
 
 
@@ -202,7 +202,7 @@ class TransferDesk(desk.ReadOnly):
         return rows.filter(Q(debit__in=wallets) | Q(credit__in=wallets))
 
     @admin.display(description="amount")
-    def amount_both(self, transfer: Transfer) -> SafeString:
+    def amount_both(self, transfer: Transfer) -> str:
         return desk.both(transfer.amount)
 
 
@@ -221,11 +221,11 @@ class HoldDesk(desk.ReadOnly):
         return rows.filter(wallet__in=list(Wallet.objects.filter(user__canonical_email=canonical(words))))
 
     @admin.display(description="amount")
-    def amount_both(self, held: Hold) -> SafeString:
+    def amount_both(self, held: Hold) -> str:
         return desk.both(held.amount)
 
     @admin.display(description="captured")
-    def captured_both(self, held: Hold) -> SafeString:
+    def captured_both(self, held: Hold) -> str:
         return desk.both(held.captured)
 
 

@@ -12,8 +12,6 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils.functional import cached_property
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
 
 from accounts import credits
 
@@ -36,6 +34,7 @@ class Desk(admin.ModelAdmin):
 
     paginator = ShallowPaginator
     show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
     list_per_page = 50
     list_max_show_all = 0
 
@@ -108,6 +107,6 @@ def chosen_ids(request: HttpRequest) -> list[int]:
     return [int(part) for part in ids[:MOST_AT_ONCE]]
 
 
-def both(micros: int | None) -> SafeString:
-    """An amount in a column of figures."""
-    return format_html('<span class="num">{}</span>', "-" if micros is None else credits.both(micros))
+def both(micros: int | None) -> str:
+    """An amount in a column, on one line."""
+    return "-" if micros is None else credits.both(micros).replace(" ", "\N{NO-BREAK SPACE}")

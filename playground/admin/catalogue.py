@@ -10,7 +10,6 @@ from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.safestring import SafeString
 
 from accounts import credits, desk
 from playground.models import Price, Route, Variant, VariantQuerySet
@@ -89,7 +88,7 @@ class VariantDesk(desk.Desk):
         return rows.search(words)
 
     @admin.display(description="price now", ordering="price_micros")
-    def price(self, variant: Variant) -> SafeString:
+    def price(self, variant: Variant) -> str:
         return desk.both(variant.price_micros)
 
     @admin.action(description="Switch the chosen variants on", permissions=["change"])

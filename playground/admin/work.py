@@ -64,7 +64,16 @@ class EventInline(admin.TabularInline):
 
 @admin.register(Job)
 class JobDesk(desk.ReadOnly):
-    list_display = ["id", "created", "state", "failure", "variant", "user", "is_preview", "price", "provider"]
+    list_display = [
+        "short_id",
+        "created",
+        "state",
+        "failure",
+        "variant__label",
+        "user",
+        "is_preview",
+        "price",
+    ]
     list_select_related = ["variant", "user"]
     list_filter = ["state", FailureFilter, "is_preview"]
     search_fields = ["id"]
@@ -82,8 +91,13 @@ class JobDesk(desk.ReadOnly):
             return rows.filter(Q(pk__in=[known, *of_picture]) | Q(run=known))
         return rows.filter(provider__in=_providers(), upstream_id=words)
 
+    @admin.display(description="job", ordering="id")
+    def short_id(self, job: Job) -> str:
+        """Its random end: the beginning is the time, which many share."""
+        return f"\N{HORIZONTAL ELLIPSIS}{job.pk.hex[-8:]}"
+
     @admin.display(description="price")
-    def price(self, job: Job) -> SafeString:
+    def price(self, job: Job) -> str:
         return desk.both(job.price_micros)
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
@@ -142,7 +156,7 @@ class RunDesk(desk.ReadOnly):
 class PictureDesk(desk.ReadOnly):
     """Its particulars. The picture itself is its owner's to show."""
 
-    list_display = ["id", "created", "user", "variant", "width", "height", "is_locked", "deleted"]
+    list_display = ["id", "created", "user", "variant__label", "width", "height", "is_locked", "deleted"]
     list_select_related = ["user", "variant"]
     search_fields = ["id"]
     search_help_text = "A picture's id, or a person's address."
