@@ -192,11 +192,12 @@ def test_the_refusal_says_that_it_is_final(url: str) -> None:
         "http://[::1/a",
         "http://" + "a" * 70_000,
         "http://xn--\N{SNOWMAN}.org/",
+        "http://xn--zzzzzzzzz/",
     ],
 )
 def test_what_is_no_plain_web_address_is_refused(url: str) -> None:
     server = Server({"/a": reply()})
-    with pytest.raises(net.Forbidden):
+    with pytest.raises(net.Forbidden, match="^(what|the)"):
         fetch(url, server=server)
     assert server.seen == []
 
@@ -557,7 +558,7 @@ def test_a_signed_address_stays_a_secret(caplog: Any) -> None:
         assert path not in str(caught.value)
     with pytest.raises(net.Forbidden) as refused:
         fetch("http://user:canary@example.org:notaport/canary?sig=canary")
-    assert "canary" not in repr(refused.value) and refused.value.__cause__ is None
+    assert "canary" not in repr(refused.value) and refused.value.__suppress_context__
     assert "canary" not in caplog.text
 
 
