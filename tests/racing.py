@@ -2,7 +2,7 @@
 
 A `Track` keeps one warm process that has imported Django and opened no connection. For each race it forks one runner
 per call; every runner opens a connection of its own, then all wait at a barrier and start together. The databases are
-throw-away copies of one that has been migrated once.
+throw-away ones, migrated once and empty for each race.
 """
 
 import multiprocessing
@@ -24,10 +24,9 @@ import django
 import psycopg
 from django.core.management import call_command
 from django.db import connection, connections
-from psycopg import sql
 
 ROOT = Path(__file__).resolve().parent.parent
-PATIENCE_S = 60
+PATIENCE_S = 120
 _SERVE = "from tests.racing import serve; serve()"
 
 
@@ -43,11 +42,11 @@ class Outcome:
 
 # --- In the test's process ----------------------------------------------------------------------------
 class Databases(Protocol):
-    """`url` of the template (to be migrated), and copies of it by name."""
+    """`url` is where the template is (to be migrated); `clear` gives the name of a database with no rows of ours."""
 
     url: str
 
-    def copy(self) -> str: ...
+    def clear(self) -> str: ...
 
 
 class SqliteDatabases:
@@ -55,40 +54,35 @@ class SqliteDatabases:
         self.folder = folder
         self.url = f"sqlite:///{folder / 'template.sqlite3'}"
 
-    def copy(self) -> str:
+    def clear(self) -> str:
         copied = self.folder / f"{uuid.uuid4().hex}.sqlite3"
         shutil.copy(self.folder / "template.sqlite3", copied)
         return str(copied)
 
 
 class PostgresDatabases:
+    """One database of its own on a server: emptying it is cheap, dropping one waits for a checkpoint."""
+
     def __init__(self, server: str) -> None:
         self.server = server
-        self.names: list[str] = []
-        self.template = self._create("template1")
-        self.url = urlunsplit(urlsplit(server)._replace(path=f"/{self.template}"))
+        self.name = f"race_{uuid.uuid4().hex}"
+        self.url = urlunsplit(urlsplit(server)._replace(path=f"/{self.name}"))
+        self._execute(server, f"CREATE DATABASE {self.name}")
 
-    def copy(self) -> str:
-        return self._create(self.template)
+    def clear(self) -> str:
+        self._execute(self.url, "TRUNCATE accounts_user, accounts_wallet, accounts_capwindow CASCADE")
+        return self.name
 
     def drop(self) -> None:
-        for name in self.names:
-            self._execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+        self._execute(self.server, f"DROP DATABASE {self.name} WITH (FORCE)")
 
-    def _create(self, template: str) -> str:
-        name = f"race_{uuid.uuid4().hex}"
-        create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
-        self._execute(create.format(sql.Identifier(name), sql.Identifier(template)))
-        self.names.append(name)
-        return name
-
-    def _execute(self, statement: sql.Composed) -> None:
-        with psycopg.connect(self.server, autocommit=True, connect_timeout=3) as admin:
+    def _execute(self, url: str, statement: str) -> None:
+        with psycopg.connect(url, autocommit=True, connect_timeout=10) as admin:
             admin.execute(statement)
 
 
 class Track:
-    """Where races are run, each on a fresh copy of the database (`clear` makes the next one)."""
+    """Where races are run, on a database that `clear` empties."""
 
     def __init__(self, databases: Databases, folder: Path) -> None:
         self.databases = databases
@@ -104,7 +98,7 @@ class Track:
         self.alone(call_command, "migrate", "--verbosity=0")
 
     def clear(self) -> None:
-        self.database = self.databases.copy()
+        self.database = self.databases.clear()
 
     def race(self, run: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> list[Outcome]:
         """Calls `run` with each of the argument tuples, each in a process of its own, all at once."""

@@ -174,14 +174,18 @@ class LedgerStory(RuleBasedStateMachine):
         self.welcome(self.user(pick))
 
     @rule(pick=picks, written=st.sampled_from(WRITTEN))
-    def move_to_another_address(self, pick: int, written: tuple[str, str]) -> None:
+    def move_and_be_followed(self, pick: int, written: tuple[str, str]) -> None:
+        """Somebody changes their address, and a newcomer signs up under the one that is free now, in other letters."""
         user, (person, address) = self.user(pick), written
         if person in self.lives_at.values():
             return
+        left = self.lives_at[self.wallet(user)]
+        other_spelling = next(spelt for spelt in PEOPLE[left] if spelt != user.email)
         user.email = address
         user.save()
         self.lives_at[self.wallet(user)] = person
         self.welcome(user)
+        self.sign_up((left, other_spelling))
 
     @rule(pick=picks, amount=st.sampled_from([PRICE, 1, 3 * PRICE]), is_replay=st.booleans())
     def grant(self, pick: int, amount: int, is_replay: bool) -> None:
