@@ -143,7 +143,6 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 USE_I18N = False
 USE_THOUSAND_SEPARATOR = False
-DATETIME_FORMAT = "j M Y, H:i:s"  # where a template names no other: the admin
 
 # --- Accounts -----------------------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts.User"

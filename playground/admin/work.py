@@ -94,7 +94,7 @@ class JobDesk(desk.ReadOnly):
     @admin.display(description="job", ordering="id")
     def short_id(self, job: Job) -> str:
         """Its random end: the beginning is the time, which many share."""
-        return f"\N{HORIZONTAL ELLIPSIS}{job.pk.hex[-8:]}"
+        return job.pk.hex[-8:]
 
     @admin.display(description="price")
     def price(self, job: Job) -> str:
