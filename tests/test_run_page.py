@@ -74,8 +74,13 @@ def test_each_picture_is_a_tile_grouped_by_variant_cheapest_first(
 
 
 def test_a_tile_has_its_final_shape_from_the_start(alice: User, client_of_alice: Client) -> None:
+    picture = picture_for(alice, aspect_ratio="16:9")
+    assert 'width="1600" height="900" alt=' in page_of(
+        client_of_alice, picture.job.run
+    )  # the fake one is square
     run = run_for(alice, PRO, aspect_ratio="16:9")
-    assert 'width="1360" height="768"' in page_of(client_of_alice, run)
+    assert '<svg viewBox="0 0 1600 900" width="1600" height="900"' in page_of(client_of_alice, run)
+    assert 'height="100" class="as-asked"' in page_of(client_of_alice, picture_for(alice).job.run)
 
 
 @pytest.mark.parametrize(

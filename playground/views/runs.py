@@ -50,6 +50,13 @@ class Tile:
         return jobs.can_cancel(self.job)
 
     @property
+    def is_as_asked(self) -> bool:
+        """Whether the picture has the shape that was asked for, give or take the steps that sizes come in."""
+        across, down = (int(part) for part in self.job.params["aspect_ratio"].split(":"))
+        asked = across / down
+        return bool(self.picture and abs(self.picture.width / self.picture.height / asked - 1) < 0.03)
+
+    @property
     def why(self) -> str:
         return jobs.why(self.job)
 
@@ -105,8 +112,14 @@ class Board:
         return all(tile.job.is_final for tile in self.tiles)
 
     @property
-    def shape(self) -> str:
+    def frame(self) -> tuple[int, int]:
+        """Width and height of every tile: of the ratio, not of the pixels, which differ a little with the model."""
         across, down = (int(part) for part in self.run.aspect_ratio.split(":"))
+        return across * 100, down * 100
+
+    @property
+    def shape(self) -> str:
+        across, down = self.frame
         return "tall" if down > across else "wide" if across > down else "square"
 
     @property
