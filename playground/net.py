@@ -277,10 +277,12 @@ async def _fetch(http: Client, place: httpx.URL, limit_bytes: int) -> bytes | ht
 def _parsed(url: str | httpx.URL) -> httpx.URL:
     try:
         place = httpx.URL(url)
-        is_web = place.scheme in DEFAULT_PORTS and place.host and HOST.fullmatch(place.raw_host)
+        is_host = bool(place.host and HOST.fullmatch(place.raw_host))
     except (httpx.InvalidURL, TypeError, ValueError):
         raise Forbidden("what was given is not an address") from None  # their text quotes the URL
-    if not is_web:
+    # httpx passes on any number as a port, and a resolver may take 65558 for 22.
+    is_port = place.port is None or 0 < place.port < 65536
+    if not (is_host and is_port and place.scheme in DEFAULT_PORTS):
         raise Forbidden("the address is not a web address")
     if place.userinfo:
         raise Forbidden(f"the address of {_name(place)} holds a user name")
