@@ -318,8 +318,9 @@ def test_288_variants_are_listed_without_a_query_per_row(
 def test_the_switch_stops_dispatch_and_says_who_and_why(alice: User, charlie: User, desk: Client) -> None:
     give(alice)
     job_for(alice)
-    assert b"dispatch" in desk.get("/admin/playground/switch/").content
     at = "/admin/playground/switch/dispatch/change/"
+    assert desk.get(at).status_code == 200
+    assert b"dispatch" in desk.get("/admin/playground/switch/").content
     assert b"Say why" in desk.post(at, {"reason": ""}).content
     desk.post(at, {"reason": "The upstream overcharges"})
     switch = Switch.objects.get()

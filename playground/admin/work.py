@@ -8,7 +8,7 @@ from django import forms
 from django.contrib import admin
 from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -200,9 +200,10 @@ class SwitchDesk(desk.Desk):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Switch]:
+        """The switch is there before anybody has ever touched it."""
         Switch.objects.get_or_create(name=jobs.DISPATCH)
-        return super().changelist_view(request, extra_context)
+        return super().get_queryset(request)
 
     def save_model(self, request: HttpRequest, obj: Switch, form: Any, change: bool) -> None:
         assert isinstance(request.user, User)
