@@ -175,6 +175,18 @@ def test_a_poll_brings_only_the_tiles_that_changed(alice: User, client_of_alice:
     assert progress(client_of_alice, run, marks(html)).status_code == 204
 
 
+def test_progress_moves_a_number_and_leaves_the_tile_alone(alice: User, client_of_alice: Client) -> None:
+    run = run_for(alice, PRO, KONTEXT)
+    job = leased(run.jobs.first())  # type: ignore[arg-type]
+    assert jobs.sending(job) and jobs.started(job, "up-1")
+    seen = marks(page_of(client_of_alice, run))
+    jobs.progressed(job, 40)
+    html = page(progress(client_of_alice, run, seen))
+    assert 'hx-swap-oob="true">Making it, 40 %' in html
+    assert tiles(html) == {} and "pictures are ready" not in html
+    assert progress(client_of_alice, run, marks(html)).status_code == 204
+
+
 def test_the_polling_ends_when_all_is_final(alice: User, client_of_alice: Client) -> None:
     picture = picture_for(alice)
     answer = progress(client_of_alice, picture.job.run, "xxx")

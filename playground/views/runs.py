@@ -20,7 +20,7 @@ from playground import jobs
 from playground.http import Request, SeeOther
 from playground.models import Job, Picture, Run
 
-MARK = 3  # characters of a tile's mark
+MARK = 5  # characters of a tile's mark; the last two are its progress
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ class Tile:
 
     @property
     def mark(self) -> str:
-        """Three characters that differ when the tile would look different."""
+        """What the page knows a tile by. Where only the last two characters differ, the tile itself may stay."""
         is_locked = bool(self.picture and self.picture.is_locked)
-        about = (self.job.pk, self.job.progress, self.can_cancel, is_locked, self.is_deleted)
-        return self.job.shown_state[0] + f"{zlib.crc32(repr(about).encode()) % 256:02x}"
+        about = repr((self.job.pk, self.can_cancel, is_locked, self.is_deleted)).encode()
+        return f"{self.job.shown_state[0]}{zlib.crc32(about) % 256:02x}{(self.job.progress or 0) % 256:02x}"
 
     @property
     def is_deleted(self) -> bool:
@@ -148,11 +148,14 @@ class Board:
         ]
         return ", ".join([f"{said} ready", *ends]) + "."
 
-    def changed_since(self, seen: str) -> list[Tile]:
-        """The tiles whose mark is not the one that the page has."""
+    def changed_since(self, seen: str) -> tuple[list[Tile], list[Tile]]:
+        """Tiles that look different from what the page has, and tiles of which only the progress moved."""
         if len(seen) != MARK * len(self.tiles):
-            return self.tiles
-        return [t for at, t in enumerate(self.tiles) if t.mark != seen[at * MARK : (at + 1) * MARK]]
+            return self.tiles, []
+        marks = [(tile, tile.mark, seen[at * MARK : (at + 1) * MARK]) for at, tile in enumerate(self.tiles)]
+        changed = [tile for tile, now, then in marks if now[:-2] != then[:-2]]
+        moved = [tile for tile, now, then in marks if now != then and now[:-2] == then[:-2]]
+        return changed, moved
 
 
 # --- Pages --------------------------------------------------------------------------------------------
@@ -177,10 +180,10 @@ def run_progress(request: Request, run_id: uuid.UUID) -> HttpResponse:
 
 def _changes(request: Request, run: Run, *, seen: str) -> HttpResponse:
     board = Board(run)
-    changed = board.changed_since(seen)
-    if not changed and not board.is_final:
+    changed, moved = board.changed_since(seen)
+    if not changed and not moved and not board.is_final:
         return HttpResponse(status=204)
-    context = {"run": run, "board": board, "changed": changed, "is_fragment": True}
+    context = {"run": run, "board": board, "changed": changed, "moved": moved, "is_fragment": True}
     return render(request, "run.html#changes", context, status=HTMX_STOP_POLLING if board.is_final else 200)
 
 
