@@ -26,8 +26,8 @@ class AccountAdapter(DefaultAccountAdapter):
 
     def confirm_email(self, request: HttpRequest, email_address: EmailAddress) -> bool:
         confirmed = super().confirm_email(request, email_address)
-        if confirmed and not welcome.was_given(email_address.user):
-            User.objects.filter(pk=email_address.user_id).update(awaits_welcome=True)
+        if confirmed:
+            welcome.make_due(email_address.user)
             _welcome(request, email_address.user)
         return confirmed
 

@@ -7,7 +7,7 @@ the gift costs nobody anything: the sweep and the next log-in find the flag stil
 from django.db import transaction
 
 from accounts import ledger
-from accounts.models import Transfer, User
+from accounts.models import User
 
 
 def give(user: User) -> bool:
@@ -20,13 +20,12 @@ def give(user: User) -> bool:
         if not due.update(awaits_welcome=False):
             return False
         user.awaits_welcome = False
-        given = not was_given(user) and ledger.grant_signup(user)
-    return given
+        return ledger.grant_signup(user)
 
 
-def was_given(user: User) -> bool:
-    """Whoever changes their address has had their welcome already."""
-    return Transfer.objects.filter(credit__user=user, kind=Transfer.Kind.SIGNUP).exists()
+def make_due(user: User) -> None:
+    """From now on; who has had it gets nothing twice, because the ledger remembers."""
+    User.objects.filter(pk=user.pk).update(awaits_welcome=True)
 
 
 def give_due(limit: int = 200) -> int:

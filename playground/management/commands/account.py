@@ -46,8 +46,7 @@ class Command(BaseCommand):
 
     def _welcome(self, user: User) -> None:
         """As at sign-up: within the day's budget, and later by the sweep where that is used up."""
-        if not welcome.was_given(user):
-            User.objects.filter(pk=user.pk).update(awaits_welcome=True)
+        welcome.make_due(user)
         try:
             welcome.give(user)
         except ledger.CapReached as reached:
