@@ -15,10 +15,9 @@ import sys
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
-from typing import Any
+from functools import partial
 
 import httpx
 from django.conf import settings
@@ -29,6 +28,7 @@ from playground import drives, images, jobs, net, upkeep
 from playground.commits import Commits
 from playground.ids import new_id
 from playground.models import Job, Picture
+from playground.pace import Pace
 from playground.providers.aigenerate import AIGenerate
 from playground.providers.base import (
     Failure,
@@ -50,7 +50,6 @@ TICK_S = 0.1
 SWEEP_S = 15.0
 CLIENTS = 16
 SENDING_AT_ONCE = 64
-LOOKS_PER_S = 120
 FETCHING_AT_ONCE = 12
 FETCH_ATTEMPTS = 6
 
@@ -76,7 +75,7 @@ def providers() -> dict[str, Provider]:
 def api_clients() -> list[httpx.AsyncClient]:
     """Clients to spread the jobs over. One pool walks all of its connections at every request: with 200 of them that
     took half of the engine's time."""
-    limits = httpx.Limits(max_connections=12, max_keepalive_connections=12)
+    limits = httpx.Limits(max_connections=12, max_keepalive_connections=2)
     tls = httpx.create_ssl_context(trust_env=False)
     return [
         httpx.AsyncClient(verify=tls, limits=limits, follow_redirects=False, trust_env=False)
@@ -98,8 +97,9 @@ class Drive:
         self.owner = owner
         self.providers = providers()
         self.commit = Commits()
-        self.cores = os.cpu_count() or 2
-        self.image_threads = ThreadPoolExecutor(self.cores, thread_name_prefix="images")
+        self.image_threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="images")
+        self.disk_threads = ThreadPoolExecutor(FETCHING_AT_ONCE, thread_name_prefix="disk")
+        self.pace = Pace()
         self.ending = asyncio.Event()
         self.sending = asyncio.Semaphore(SENDING_AT_ONCE)
         self.fetching = asyncio.Semaphore(FETCHING_AT_ONCE)
@@ -122,6 +122,7 @@ class Drive:
                 await self.commit(drives.leave, self.owner)
                 await self.commit.close()
                 self.image_threads.shutdown(wait=False)
+                self.disk_threads.shutdown(wait=False)
 
     def _http(self, job: Job) -> httpx.AsyncClient:
         return self.clients[job.pk.int % len(self.clients)]
@@ -267,16 +268,22 @@ class Drive:
             except TryLater as nothing:
                 misses += 1
                 pause = nothing.retry_after_s or min(2**misses, 20) * (0.5 + random.random())
+                if nothing.retry_after_s is not None:
+                    self.pace.too_often(job.provider)
             else:
                 misses = 0
                 if report.state != State.RUNNING:
                     return await self._looked(job, report)
                 await self._show_progress(job, report)
-                pause = report.look_after_s if report.look_after_s is not None else self._rhythm(job)
+                pause = report.look_after_s if report.look_after_s is not None else self._pace(job)
             await self._wait(job, pause)
+
+    def _pace(self, job: Job) -> float:
+        return self.pace.pause(job.provider, job.upstream_model, age=_age(job), in_flight=len(self.tasks))
 
     async def _looked(self, job: Job, report: Report) -> bool:
         if report.state == State.SUCCEEDED and report.urls:
+            self.pace.done(job.provider, job.upstream_model, age=_age(job))
             return await self.commit(jobs.ready, job, report.urls)
         await self._fail(job, report.failure or Failure.NO_PICTURE, report.detail)
         return False
@@ -285,12 +292,6 @@ class Drive:
         if report.progress is not None and report.progress >= (job.progress or 0) + 5:
             job.progress = report.progress
             await self.commit(jobs.progressed, job, report.progress)
-
-    def _rhythm(self, job: Job) -> float:
-        """Seconds to the next look: often while it is young, and never more looks in all than the upstream likes."""
-        age = (timezone.now() - job.created).total_seconds()
-        by_age = 1.0 if age < 30 else 4.0 if age < 120 else 12.0
-        return max(by_age, len(self.tasks) / LOOKS_PER_S) * (0.9 + 0.2 * random.random())
 
     async def _wait(self, job: Job, seconds: float) -> None:
         """Sleeps, or less if the upstream hints. When the drive ends the job is let go of, due when it would wake."""
@@ -341,14 +342,14 @@ class Drive:
         data = await provider.draw(url)
         if data is None:
             data = await net.download(self.downloads, url)
-        rendered = await self._image_work(lambda: images.render(data, with_preview=job.is_preview))
+        in_thread = asyncio.get_running_loop().run_in_executor
+        rendered = await in_thread(
+            self.image_threads, partial(images.render, data, with_preview=job.is_preview)
+        )
         key = images.new_key(new_id())
-        await self._image_work(lambda: images.store(key, rendered))
+        await in_thread(self.disk_threads, images.store, key, rendered)
         if not await self.commit(jobs.succeed, job, key, rendered) and not await self.commit(_is_stored, key):
-            await self._image_work(lambda: images.remove(key))
-
-    async def _image_work(self, work: Callable[[], Any]) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self.image_threads, work)
+            await in_thread(self.disk_threads, images.remove, key)
 
     async def _fail(self, job: Job, failure: Failure, detail: str = "") -> None:
         await self.commit(jobs.fail, job, failure.value, detail)
@@ -381,6 +382,11 @@ def callback_url(job: Job) -> str | None:
 
 def _is_stored(key: str) -> bool:
     return Picture.objects.filter(key=key).exists()
+
+
+def _age(job: Job) -> float:
+    """Seconds since it was sent."""
+    return (timezone.now() - (job.submitted or job.created)).total_seconds()
 
 
 def _from_now(seconds: float) -> datetime:

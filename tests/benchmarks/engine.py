@@ -38,7 +38,7 @@ TEXT_TO_IMAGE = "black-forest-labs-black-forest-labs-flux-2-pro-text-to-image-1-
 def house(up: FakeUpstream, folder: str) -> Iterator[psutil.Process]:
     """The worker, as production runs it, on the upstream `up`."""
     os.environ |= {"AIGENERATE_API_KEY": up.api_key, "AIGENERATE_BASE_URL": up.base_url}
-    os.environ |= {"NET_ALLOWED_HOSTS": up.host, "DATA_DIR": folder, "LOG_LEVEL": "ERROR"}
+    os.environ |= {"NET_ALLOWED_HOSTS": up.host, "DATA_DIR": folder, "LOG_LEVEL": os.environ.get("LOG_LEVEL", "ERROR")}
     worker = psutil.Popen([sys.executable, "manage.py", "worker"], cwd=ROOT)
     try:
         yield worker
@@ -75,7 +75,7 @@ class Memory:
 
 def prepare(folder: str) -> Any:
     """Tables, catalogue and a rich Alice, in this process too."""
-    os.environ |= {"DATA_DIR": folder, "LOG_LEVEL": "ERROR", "AIGENERATE_API_KEY": "set"}
+    os.environ |= {"DATA_DIR": folder, "LOG_LEVEL": os.environ.get("LOG_LEVEL", "ERROR"), "AIGENERATE_API_KEY": "set"}
     for command in ("migrate", "load_catalog"):
         subprocess.run(
             [sys.executable, "manage.py", command, "-v0"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL
