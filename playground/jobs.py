@@ -25,6 +25,7 @@ from playground.models import Job, JobEvent, Picture, Run, Switch, Variant
 
 LEASE = timedelta(seconds=12)
 MAX_COUNT = 4
+MAX_PICTURES = 48
 MAX_SEED = 2**32 - 1
 DISPATCH = "dispatch"
 
@@ -100,6 +101,9 @@ def _check(prompt: str, variants: Sequence[Variant], aspect_ratio: str, count: i
         raise NotPossible("variants", "Choose at least one variant.")
     if not 1 <= count <= MAX_COUNT:
         raise NotPossible("count", f"Choose 1 to {MAX_COUNT} pictures per variant.")
+    if len(variants) * count > MAX_PICTURES:
+        message = f"One run makes at most {MAX_PICTURES} pictures, and this would be {len(variants) * count}."
+        raise NotPossible("variants", message)
     if seed is not None and not 0 <= seed <= MAX_SEED:
         raise NotPossible("seed", f"A seed is a whole number from 0 to {MAX_SEED}.")
     if "\x00" in prompt:

@@ -120,6 +120,14 @@ def test_what_cannot_be_made_is_refused_by_field(alice: User, asked: dict, field
     assert refusal.value.field == field and not Run.objects.exists()
 
 
+def test_one_run_has_an_end(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    give(alice)
+    monkeypatch.setattr(jobs, "MAX_PICTURES", 4)
+    with pytest.raises(jobs.NotPossible, match="at most 4 pictures, and this would be 6"):
+        run_for(alice, PRO, FLEX_2K, count=3)
+    run_for(alice, PRO, FLEX_2K, count=2)
+
+
 def test_a_ratio_must_suit_every_variant(alice: User) -> None:
     give(alice)
     with pytest.raises(jobs.NotPossible, match=r"Kontext Pro does not make 2:3"):
