@@ -12,14 +12,14 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
-from django.db.models import F, QuerySet, Value
-from django.db.models.functions import Least
+from django.db.models import QuerySet
 from django.utils import timezone
 
-from accounts import credits
+from accounts import credits, rows
 from accounts.models import Cap, CapUse, CapWindow, Hold, Transfer, User, Wallet
 
 SIGNUP_BUDGET = "house:signup/usd"
@@ -42,6 +42,23 @@ _HOLD = """
     UPDATE accounts_wallet SET held = held + %(amount)s
      WHERE id = %(id)s AND (user_id IS NULL OR posted - held >= %(amount)s)
 """
+_CLOSE = """
+    UPDATE accounts_hold SET state = %(state)s, closed = %(closed)s, captured = COALESCE(%(captured)s, amount)
+     WHERE id = %(id)s AND state = 'open'
+"""
+_CLOSED = """
+    SELECT h.id, h.business_id, h.memo, h.amount, h.captured, w.id, w.name, w.user_id
+      FROM accounts_hold h JOIN accounts_wallet w ON w.id = h.wallet_id WHERE h.id = %(id)s
+"""
+_USES = """
+    SELECT u.window_id, u.reserved FROM accounts_capuse u JOIN accounts_capwindow w ON w.id = u.window_id
+     WHERE u.hold_id = %(id)s ORDER BY w.subject, w."window"
+"""
+_SPEND = """
+    UPDATE accounts_capuse SET spent = CASE WHEN reserved < %(most)s THEN reserved ELSE %(most)s END
+     WHERE hold_id = %(id)s
+"""
+_HOUSE = "SELECT id, posted, held FROM accounts_wallet WHERE name = %(name)s"
 _ADD = """
     UPDATE accounts_wallet SET posted = posted + %(posted)s, held = held + %(held)s WHERE id = %(id)s RETURNING posted
 """
@@ -115,6 +132,8 @@ def wallet_of(user: User) -> Wallet:
 
 
 def house(name: Wallet.House) -> Wallet:
+    for pk, posted, held in _fetch(_HOUSE, name=name.value):
+        return Wallet(id=pk, name=name.value, posted=posted, held=held)
     return Wallet.objects.get_or_create(name=name.value)[0]
 
 
@@ -229,11 +248,17 @@ def _hold_in_wallet(wallet: Wallet, amount: int) -> None:
         raise NotEnoughCredit(needed=amount, available=wallet.available)
 
 
-def _rows(statement: str, **values: int) -> int:
+def _rows(statement: str, **values: Any) -> int:
     """How many rows an UPDATE changed."""
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
         return cursor.rowcount
+
+
+def _fetch(statement: str, **values: Any) -> list[tuple]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        return cursor.fetchall()
 
 
 @transaction.atomic
@@ -243,14 +268,14 @@ def capture(hold_id: int, *, to: Wallet, kind: Transfer.Kind, amount: int | None
     False where the hold was closed already: whoever closed it first has won, and nothing happens here.
     IntegrityError where `amount` is more than is held.
     """
-    held = _close(hold_id, Hold.State.CAPTURED, captured=F("amount") if amount is None else amount)
+    held = _close(hold_id, Hold.State.CAPTURED, captured=amount)
     if held is None:
         return False
     # The whole spends all that was reserved, which in a cap of another unit is another number; a part spends itself.
     most = _BIGINT_MAX if held.captured == held.amount else held.captured
-    held.cap_uses.update(spent=Least("reserved", Value(most)))
-    for use in _uses(held):
-        _unreserve(use, spent=min(use.reserved, most))
+    _rows(_SPEND, id=held.pk, most=most)
+    for window_id, reserved in _uses(held):
+        _unreserve(window_id, reserved, spent=min(reserved, most))
     if held.captured:
         _post(held.business_id, kind, held.wallet, to, held.captured, memo=held.memo, hold=held)
     else:
@@ -261,21 +286,25 @@ def capture(hold_id: int, *, to: Wallet, kind: Transfer.Kind, amount: int | None
 @transaction.atomic
 def release(hold_id: int) -> bool:
     """Gives the money of an open hold back to its wallet. False where the hold was closed already."""
-    held = _close(hold_id, Hold.State.RELEASED)
+    held = _close(hold_id, Hold.State.RELEASED, captured=0)
     if held is None:
         return False
-    for use in _uses(held):
-        _unreserve(use, spent=0)
+    for window_id, reserved in _uses(held):
+        _unreserve(window_id, reserved, spent=0)
     _let_go(held)
     return True
 
 
-def _close(hold_id: int, state: Hold.State, **changes: object) -> Hold | None:
-    """The hold, closed by us; None where somebody else closed it."""
-    still_open = Hold.objects.filter(pk=hold_id, state=Hold.State.OPEN)
-    if not still_open.update(state=state, closed=timezone.now(), **changes):
+def _close(hold_id: int, state: Hold.State, *, captured: int | None) -> Hold | None:
+    """The hold, closed by us, `captured` None for all of it; None where somebody else closed it."""
+    closed = Hold._meta.get_field("closed").get_db_prep_save(timezone.now(), connection)
+    if not _rows(_CLOSE, id=hold_id, state=state.value, closed=closed, captured=captured):
         return None
-    return Hold.objects.select_related("wallet").get(pk=hold_id)
+    [(pk, business_id, memo, amount, taken, wallet_id, name, user_id)] = _fetch(_CLOSED, id=hold_id)
+    wallet = Wallet(id=wallet_id, name=name, user_id=user_id)
+    return Hold(
+        id=pk, business_id=business_id, memo=memo, amount=amount, captured=taken, wallet=wallet, state=state
+    )
 
 
 def _let_go(held: Hold) -> None:
@@ -283,14 +312,14 @@ def _let_go(held: Hold) -> None:
         _add(held.wallet, 0, -held.amount)
 
 
-def _uses(held: Hold) -> list[CapUse]:
-    """In the order in which `hold` locks the windows."""
-    return list(held.cap_uses.order_by("window__subject", "window__window"))
+def _uses(held: Hold) -> list[tuple[int, int]]:
+    """The windows and what they have reserved, in the order in which `hold` locks them."""
+    return _fetch(_USES, id=held.pk)
 
 
-def _unreserve(use: CapUse, *, spent: int) -> None:
+def _unreserve(window_id: int, reserved: int, *, spent: int) -> None:
     """In the window of the hold, even where another has begun since."""
-    _rows(_UNRESERVE, id=use.window_id, reserved=use.reserved, spent=spent)
+    _rows(_UNRESERVE, id=window_id, reserved=reserved, spent=spent)
 
 
 # --- Transfers ----------------------------------------------------------------------------------------
@@ -312,7 +341,7 @@ def _post(
     ends_held = hold.amount if hold else 0
     first, last = sorted([(debit, -amount, -ends_held), (credit, amount, 0)], key=_house_last)
     balance = _add(*first)
-    Transfer.objects.create(
+    transfer = Transfer(
         business_id=business_id,
         kind=kind,
         debit=debit,
@@ -323,6 +352,7 @@ def _post(
         memo=memo,
         actor=actor,
     )
+    rows.insert(transfer)
     _add(*last)
 
 
@@ -332,9 +362,7 @@ def _house_last(side: tuple[Wallet, int, int]) -> tuple[bool, str]:
 
 def _add(wallet: Wallet, posted: int, held: int) -> int:
     """Changes a wallet; returns its new balance, which nobody else can change before we commit."""
-    with connection.cursor() as cursor:
-        cursor.execute(_ADD, {"id": wallet.pk, "posted": posted, "held": held})
-        [(balance,)] = cursor.fetchall()
+    [(balance,)] = _fetch(_ADD, id=wallet.pk, posted=posted, held=held)
     return int(balance)
 
 

@@ -49,7 +49,7 @@ DRAIN_S = 35.0  # less than LIFETIME_S: so a worker is free again before the suc
 TICK_S = 0.1
 SWEEP_S = 15.0
 CLIENTS = 16
-SENDING_AT_ONCE = 64
+SENDING_AT_ONCE = 128
 FETCHING_AT_ONCE = 12
 FETCH_ATTEMPTS = 6
 

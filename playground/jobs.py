@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
-from accounts import ledger
+from accounts import ledger, rows
 from accounts.models import Hold, Transfer, User, Wallet
 from playground import catalog, drives
 from playground.images import Rendered
@@ -365,25 +365,29 @@ def succeed(job: Job, key: str, rendered: Rendered) -> bool:
     with transaction.atomic(savepoint=False):
         if not _move(job, Job.State.FETCHING, Job.State.SUCCEEDED, finished=timezone.now()):
             return False
-        Picture.objects.create(
-            job=job,
-            user_id=job.user_id,
-            variant_id=job.variant_id,
-            key=key,
-            format=rendered.format,
-            width=rendered.width,
-            height=rendered.height,
-            size=len(rendered.original),
-            sha256=rendered.sha256,
-            thumb_width=rendered.thumb_width,
-            thumb_height=rendered.thumb_height,
-            is_locked=job.is_preview,
-        )
+        rows.insert(_picture(job, key, rendered))
         house = Wallet.House.UPSTREAM if job.is_preview else Wallet.House.REVENUE
         kind = Transfer.Kind.PREVIEW_COST if job.is_preview else Transfer.Kind.CHARGE
         if not ledger.capture(job.hold_id, to=ledger.house(house), kind=kind):
             raise ledger.Refusal(f"the hold of job {job.pk} was closed while the job was open")
     return True
+
+
+def _picture(job: Job, key: str, rendered: Rendered) -> Picture:
+    return Picture(
+        job=job,
+        user_id=job.user_id,
+        variant_id=job.variant_id,
+        key=key,
+        format=rendered.format,
+        width=rendered.width,
+        height=rendered.height,
+        size=len(rendered.original),
+        sha256=rendered.sha256,
+        thumb_width=rendered.thumb_width,
+        thumb_height=rendered.thumb_height,
+        is_locked=job.is_preview,
+    )
 
 
 def expire(job: Job) -> bool:
@@ -405,9 +409,10 @@ def _leased(job: Job) -> Any:
 @transaction.atomic(savepoint=False)
 def _move(job: Job, state: str, to: str, *, note: str = "", **changes: Any) -> bool:
     """Compare and set, for the holder of the lease; the job in hand changes with its row."""
-    if not _leased(job).filter(state=state).update(state=to, **changes):
+    mine = {"id": job.pk, "lease_owner": job.lease_owner, "state": state}
+    if not rows.change(Job, mine, {"state": to, **changes}):
         return False
-    JobEvent.objects.create(job=job, state=to, note=note[:300])
+    rows.insert(JobEvent(job=job, state=to, note=note[:300]))
     for name, value in {"state": to, **changes}.items():
         setattr(job, name, value)
     return True
@@ -424,9 +429,9 @@ def _end(
     **lease: str,
 ) -> bool:
     """Ends an open job without a picture: the hold is released and a suspected upstream cost is booked."""
-    rows = Job.objects.filter(pk=job.pk, state__in=from_states, **lease)
+    still_open = Job.objects.filter(pk=job.pk, state__in=from_states, **lease)
     ended = {"state": to, "failure": failure, "failure_detail": note[:300], "finished": timezone.now()}
-    if not rows.update(**ended):
+    if not still_open.update(**ended):
         return False
     JobEvent.objects.create(job=job, state=to, note=f"{failure} {note}".strip()[:300])
     ledger.release(job.hold_id)

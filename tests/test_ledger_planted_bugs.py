@@ -42,8 +42,8 @@ BUGS = [
     bug("windows are in local time", "now.astimezone(UTC).date()", "timezone.localtime(now).date()"),
     bug(
         "a capture is booked in the window of now",
-        "id=use.window_id, reserved",
-        "id=CapWindow.objects.filter(subject=use.window.subject, window=use.window.window)"
+        "id=window_id, reserved",
+        "id=CapWindow.objects.filter(subject=(was := CapWindow.objects.get(pk=window_id)).subject, window=was.window)"
         '.latest("starts").pk, reserved',
     ),
     bug("a wallet ignores what is held", "posted - held >= %(amount)s", "posted >= %(amount)s"),
@@ -58,8 +58,8 @@ BUGS = [
     bug("a refused hold stays", "@transaction.atomic\ndef hold(", "def hold("),
     bug(
         "a capture does not look whether the hold is open",
-        "filter(pk=hold_id, state=Hold.State.OPEN)",
-        "filter(pk=hold_id)",
+        "WHERE id = %(id)s AND state = 'open'",
+        "WHERE id = %(id)s",
     ),
     bug("a capture forgets what was held", "ends_held = hold.amount if hold else 0", "ends_held = 0"),
     bug("a partial capture lets go of a part only", "ends_held = hold.amount if", "ends_held = amount if"),
@@ -71,7 +71,11 @@ BUGS = [
         "most = held.captured",
     ),
     bug("a capture leaves the cap reserved", "reserved = reserved - %(reserved)s, spent", "spent"),
-    bug("a release leaves the cap reserved", "        _unreserve(use, spent=0)", "        pass"),
+    bug(
+        "a release leaves the cap reserved",
+        "        _unreserve(window_id, reserved, spent=0)",
+        "        pass",
+    ),
     bug("a release keeps the money", "spent=0)\n    _let_go(held)", "spent=0)"),
     bug(
         "money goes the wrong way",

@@ -63,7 +63,7 @@ class Memory:
         self.thread.join()
 
     def _watch(self) -> None:
-        while not self.is_over.wait(0.5):
+        while not self.is_over.wait(2):  # reading it costs what is measured
             total = 0
             for process in [self.worker, *self.worker.children(recursive=True)]:
                 try:
@@ -128,7 +128,7 @@ def until(is_so: Any, seconds: float) -> None:
     while not is_so():
         if time.monotonic() > end:
             raise TimeoutError
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 def outcome() -> str:
