@@ -20,6 +20,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 import httpx
+import uvloop
 from django.conf import settings
 from django.urls import reverse
 from django.utils import timezone
@@ -61,7 +62,7 @@ def drive() -> None:
         0.001
     )  # or image threads wait 5 ms for the interpreter at every step, with their core idle
     if drives.join(owner):
-        asyncio.run(Drive(owner).run())
+        uvloop.run(Drive(owner).run())
 
 
 def providers() -> dict[str, Provider]:
