@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -35,8 +36,8 @@ SOCIAL_SIZE = (1200, 630)
 # A progressive JPEG is decoded once over per scan, so a small file may ask for days of work; real ones have about 10.
 MAX_JPEG_SCANS = 200
 # Pillow keeps every marker and chunk it meets as objects: 40 MB of empty ones would become gigabytes.
-NO_JPEG_SEGMENTS = [bytes([0xFF, after]) for after in (0x00, 0xFF, *range(0xD0, 0xD8))]
-MAX_JPEG_MARKERS = 10_000
+JPEG_SEGMENT = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
+MAX_JPEG_SEGMENTS = 10_000
 MAX_PNG_CHUNKS = 20_000
 MAX_PROFILE_BYTES = 65_536
 
@@ -165,11 +166,12 @@ def _check_size(size: tuple[int, int]) -> None:
 
 
 def _check_jpeg(data: bytes) -> None:
-    """Inside compressed data 0xFF is always followed by 0 or a restart mark, so counting bytes counts markers."""
-    if data.count(b"\xff\xda") > MAX_JPEG_SCANS:
-        raise ImageError("The JPEG has too many scans.")
-    if data.count(b"\xff") - sum(map(data.count, NO_JPEG_SEGMENTS)) > MAX_JPEG_MARKERS:
+    """Inside compressed data 0xFF is always followed by 0 or a restart mark: whatever else follows is a segment."""
+    kinds = [found[1] for found in islice(JPEG_SEGMENT.finditer(data), MAX_JPEG_SEGMENTS + 1)]
+    if len(kinds) > MAX_JPEG_SEGMENTS:
         raise ImageError("The JPEG has too many segments.")
+    if kinds.count(b"\xda") > MAX_JPEG_SCANS:
+        raise ImageError("The JPEG has too many scans.")
 
 
 def _check_png(data: bytes) -> None:
