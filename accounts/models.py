@@ -44,6 +44,9 @@ class User(AbstractUser):
     REQUIRED_FIELDS = []
     objects = UserManager()  # type: ignore[assignment,misc]
 
+    class Meta:
+        indexes = [models.Index(fields=["id"], condition=Q(awaits_welcome=True), name="user_awaits_welcome")]
+
     def save(self, *args: Any, **kwargs: Any) -> None:
         self.canonical_email = canonical(self.email)
         fields = kwargs.get("update_fields")

@@ -49,7 +49,7 @@ LIFETIME_S = 40.0
 DRAIN_S = 35.0  # less than LIFETIME_S: so a worker is free again before the successor hands over
 TICK_S = 0.1
 SWEEP_S = 15.0
-CLIENTS = 16
+CLIENTS = 48
 SENDING_AT_ONCE = 128
 FETCHING_AT_ONCE = 12
 FETCH_ATTEMPTS = 6
@@ -76,7 +76,7 @@ def providers() -> dict[str, Provider]:
 def api_clients() -> list[httpx.AsyncClient]:
     """Clients to spread the jobs over. One pool walks all of its connections at every request: with 200 of them that
     took half of the engine's time."""
-    limits = httpx.Limits(max_connections=12, max_keepalive_connections=2)
+    limits = httpx.Limits(max_connections=8, max_keepalive_connections=1)
     tls = httpx.create_ssl_context(trust_env=False)
     return [
         httpx.AsyncClient(verify=tls, limits=limits, follow_redirects=False, trust_env=False)

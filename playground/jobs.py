@@ -245,7 +245,7 @@ def keep(picture: Picture) -> bool:
 # --- What the engine does -----------------------------------------------------------------------------
 def claim(owner: str, room: int) -> list[Job]:
     """Leases up to `room` due jobs to `owner`. A leased job is due again when its lease runs out."""
-    due = Job.objects.filter(state__in=Job.OPEN, next_look__lte=timezone.now()).order_by("next_look")
+    due = Job.objects.due(timezone.now())
     if not is_dispatching():
         due = due.exclude(state=Job.State.QUEUED)
     if room <= 0 or not due.exists():
@@ -267,9 +267,7 @@ def is_dispatching() -> bool:
 def renew(owner: str) -> int:
     """Keeps every lease of `owner` for another while."""
     until = timezone.now() + LEASE
-    return Job.objects.filter(lease_owner=owner, state__in=Job.OPEN).update(
-        lease_until=until, next_look=until
-    )
+    return Job.objects.open().filter(lease_owner=owner).update(lease_until=until, next_look=until)
 
 
 def let_go(job: Job, look_at: datetime) -> bool:

@@ -182,6 +182,16 @@ class Run(models.Model):
         return reverse("run", args=[self.pk])
 
 
+class JobQuerySet(OwnedQuerySet):
+    def open(self) -> Self:
+        """Those that have not ended. `finished` says so as well as the state, and an index can be found by it."""
+        return self.filter(finished__isnull=True)
+
+    def due(self, now: datetime) -> Self:
+        """Those that somebody should look at, longest waiting first. A leased one is due when its lease runs out."""
+        return self.open().filter(next_look__lte=now).order_by("next_look")
+
+
 class Job(models.Model):
     """One picture to be made. This table is the truth; the queue only says "look"."""
 
@@ -243,7 +253,7 @@ class Job(models.Model):
     submitted = models.DateTimeField(null=True)
     finished = models.DateTimeField(null=True)
 
-    objects = OwnedQuerySet.as_manager()
+    objects = JobQuerySet.as_manager()
 
     class Meta:
         ordering = ["id"]
@@ -257,11 +267,7 @@ class Job(models.Model):
             ),
         ]
         indexes = [
-            models.Index(
-                fields=["next_look"],
-                condition=Q(state__in=["queued", "submitting", "running", "fetching"]),
-                name="job_open",
-            ),
+            models.Index(fields=["next_look"], condition=Q(finished__isnull=True), name="job_open"),
             models.Index(fields=["user", "-id"], name="job_of_user"),
             models.Index(fields=["state", "-id"], name="job_by_state"),
         ]
@@ -422,6 +428,9 @@ class Switch(models.Model):
     reason = models.CharField(max_length=200, blank=True)
     changed = models.DateTimeField(auto_now=True)
     changed_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, related_name="+")
+
+    class Meta:
+        verbose_name_plural = "switches"
 
     def __str__(self) -> str:
         return f"{self.name}: {'on' if self.is_on else 'off'}"

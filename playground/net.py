@@ -37,6 +37,7 @@ MAX_RETRY_AFTER_S = 3600
 LOOKUP_S = 5.0
 CONNECT_S = 10.0
 READ_S = 20.0
+KEPT_OPEN = 2  # each idle one is asked at every request whether it still lives
 CONNECTIONS = 400
 LOOKUPS_AT_ONCE = 16
 ADDRESSES_TRIED = 3
@@ -202,7 +203,7 @@ class _GuardedTransport(httpx.AsyncHTTPTransport):
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=context,
             max_connections=CONNECTIONS,
-            max_keepalive_connections=CONNECTIONS // 4,
+            max_keepalive_connections=KEPT_OPEN,
             keepalive_expiry=15.0,
             network_backend=backend,
         )

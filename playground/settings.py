@@ -120,7 +120,13 @@ REDIS_URL = env.redis_url("REDIS_URL")
 CACHES = {
     "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}
     if REDIS_URL
-    else {"BACKEND": "django.core.cache.backends.filebased.FileBasedCache", "LOCATION": DATA_DIR / "cache"}
+    else {
+        "BACKEND": "django.core.cache.backends.filebased.FileBasedCache",
+        "LOCATION": DATA_DIR / "cache",
+        "OPTIONS": {
+            "MAX_ENTRIES": 20_000
+        },  # a full cache drops entries, and with them the counts of log-in attempts
+    }
 }
 MEDIA_ROOT = DATA_DIR / "pictures"
 MEDIA_URL = "/pictures-are-served-by-a-view/"

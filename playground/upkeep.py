@@ -36,7 +36,7 @@ def sweep() -> None:
 def end_overdue() -> int:
     """Fails jobs that no drive has ended in time. Returns how many."""
     now = timezone.now()
-    overdue = Job.objects.filter(state__in=Job.OPEN, deadline__lt=now - OVERDUE)
+    overdue = Job.objects.open().filter(deadline__lt=now - OVERDUE)
     free = overdue.filter(Q(lease_until__isnull=True) | Q(lease_until__lt=now))
     return sum(jobs.expire(job) for job in free[:_AT_ONCE])
 
@@ -109,7 +109,7 @@ def _kept_are_paid() -> Iterator[Problem]:
 
 
 def _stuck() -> Iterator[Problem]:
-    late: QuerySet[Job] = Job.objects.filter(state__in=Job.OPEN, deadline__lt=timezone.now() - STUCK)
+    late: QuerySet[Job] = Job.objects.open().filter(deadline__lt=timezone.now() - STUCK)
     for job in late:
         yield problem("no job is open 15 minutes past its deadline", str(job), "final", job.state)
 

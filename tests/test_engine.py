@@ -49,7 +49,7 @@ def drive_until_final(seconds: float = 20) -> None:
 
     def watch() -> None:
         while not over.wait(0.05):
-            if not Job.objects.filter(state__in=Job.OPEN).exists():
+            if not Job.objects.open().exists():
                 drives.ask_to_stop()
         connection.close()
 

@@ -98,7 +98,7 @@ def test_work_goes_on_within_30_seconds_of_any_kill(
     until(lambda: run.jobs.filter(state="running").count() == 4, 10, "submitting")
     assert kill_one(worker, who, random.Random(1))
     after = run_for(alice)
-    until(lambda: not Job.objects.filter(state__in=Job.OPEN).exists(), 30, f"recovery from killing the {who}")
+    until(lambda: not Job.objects.open().exists(), 30, f"recovery from killing the {who}")
     assert after.jobs.get().state == "succeeded"
     assert_nothing_is_wrong(up, alice, 10)
 
@@ -117,7 +117,7 @@ def test_random_kills_lose_nothing_and_repeat_nothing(
         kill_one(worker, choose.choice(["driving", "driving", "idle", "sentinel", "parent"]), choose)
         time.sleep(choose.uniform(0.5, 3.0))
     until(is_driven, 30, "recovery after the last kill")
-    until(lambda: not Job.objects.filter(state__in=Job.OPEN).exists(), 80, "finishing everything")
+    until(lambda: not Job.objects.open().exists(), 80, "finishing everything")
     assert Job.objects.filter(state="succeeded").count() >= 12
     assert_nothing_is_wrong(up, alice, 20)
 
