@@ -265,9 +265,10 @@ def is_dispatching() -> bool:
 
 
 def renew(owner: str) -> int:
-    """Keeps every lease of `owner` for another while."""
+    """Keeps every lease of `owner` for another while. A leased job's `next_look` is the end of its lease."""
     until = timezone.now() + LEASE
-    return Job.objects.open().filter(lease_owner=owner).update(lease_until=until, next_look=until)
+    mine = Job.objects.due(until).filter(lease_owner=owner)
+    return mine.order_by().update(lease_until=until, next_look=until)
 
 
 def let_go(job: Job, look_at: datetime) -> bool:

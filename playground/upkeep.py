@@ -36,9 +36,8 @@ def sweep() -> None:
 def end_overdue() -> int:
     """Fails jobs that no drive has ended in time. Returns how many."""
     now = timezone.now()
-    overdue = Job.objects.open().filter(deadline__lt=now - OVERDUE)
-    free = overdue.filter(Q(lease_until__isnull=True) | Q(lease_until__lt=now))
-    return sum(jobs.expire(job) for job in free[:_AT_ONCE])
+    overdue = Job.objects.due(now).filter(deadline__lt=now - OVERDUE)
+    return sum(jobs.expire(job) for job in overdue[:_AT_ONCE])
 
 
 def purge_deleted() -> int:
