@@ -10,12 +10,13 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
-from django.db import DatabaseError, close_old_connections, connections, transaction
-from django.db.models import QuerySet
+from django.db import DatabaseError, close_old_connections, connections
+from django.db.models import QuerySet, Subquery
 from django.utils import timezone
 from django_q.models import OrmQ, Schedule
 
@@ -29,7 +30,8 @@ ENDLESS = 20.0  # the same while drives that are ending still beat: their paid c
 GRACE = 15.0  # seconds that a new cluster gets before it can be killed
 LATE = 5.0  # seconds: after a longer pause in our own looking (a sleeping laptop) silence proves nothing
 STOP_WITHIN = 4.5  # seconds
-DRIVE, SWEEP = "playground.tasks.drive", "playground.tasks.sweep"
+DRIVE, SWEEP, NIGHTLY = "playground.tasks.drive", "playground.tasks.sweep", "playground.tasks.nightly"
+NIGHT = 3  # o'clock, UTC
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +84,7 @@ class Watchdog:
 
     def _look(self) -> None:
         if not self._is_scheduled:
-            schedule_sweep()
+            schedule_upkeep()
             self._is_scheduled = True
         now = time.monotonic()
         any_silence, lasting_silence = self._any_beat.look(now), self._lasting_beat.look(now)
@@ -105,25 +107,43 @@ class Watchdog:
         stop([self.cluster], seconds=STOP_WITHIN, in_a_hurry=lambda: interrupts.count > 1)
 
 
-def schedule_sweep() -> None:
-    """One row, once a minute, however many watchdogs start at the same time."""
-    wanted = {"func": SWEEP, "schedule_type": Schedule.MINUTES, "minutes": 1, "repeats": -1}
-    ours = Schedule.objects.filter(name="sweep").order_by("pk")
-    with transaction.atomic():
-        first = ours.first() or Schedule.objects.create(name="sweep", **wanted)
-        ours.exclude(pk=first.pk).delete()
-        ours.update(**wanted)
+def schedule_upkeep() -> None:
+    """The sweep once a minute and the nightly round at three: one row each, however many watchdogs start at once."""
+    now = timezone.now()
+    _schedule("sweep", now, func=SWEEP, schedule_type=Schedule.MINUTES, minutes=1, repeats=-1)
+    _schedule(
+        "nightly", next_night(now), func=NIGHTLY, schedule_type=Schedule.DAILY, minutes=None, repeats=-1
+    )
+
+
+def _schedule(name: str, first_run: datetime, **wanted: Any) -> None:
+    """A row that is there keeps its `next_run`, so that a start at the wrong moment does not skip a round.
+
+    Each statement commits by itself: of two watchdogs that both add a row, the later one sees both and drops one.
+    """
+    ours = Schedule.objects.filter(name=name).order_by("pk")
+    if not ours.exists():
+        Schedule.objects.create(name=name, next_run=first_run, **wanted)
+    ours.filter(pk__gt=Subquery(ours.values("pk")[:1])).delete()
+    ours.update(**wanted)
+
+
+def next_night(now: datetime) -> datetime:
+    """The first time after `now` that it is three o'clock UTC."""
+    tonight = now.astimezone(UTC).replace(hour=NIGHT, minute=0, second=0, microsecond=0)
+    return tonight if tonight > now else tonight + timedelta(days=1)
 
 
 def forget_the_killed() -> None:
     """Drops what the killed left behind: beats of drives of this machine, and tasks that their workers had taken.
 
-    The queue would hand those tasks out again ten minutes later, and they would pile up. Both only say "look", so
-    nothing is lost where another machine's worker holds one.
+    The queue would hand those tasks out again ten minutes later, and they would pile up. They carry nothing and come
+    again by themselves, so nothing is lost where another machine's worker holds one.
     """
     DriveBeat.objects.filter(host=drives.HOST).delete()
     taken = OrmQ.objects.filter(lock__gt=timezone.now())
-    OrmQ.objects.filter(pk__in=[row.pk for row in taken if row.func() in {DRIVE, SWEEP}]).delete()
+    ours = {DRIVE, SWEEP, NIGHTLY}
+    OrmQ.objects.filter(pk__in=[row.pk for row in taken if row.func() in ours]).delete()
 
 
 def watch(env: Mapping[str, str] = os.environ) -> None:

@@ -5,11 +5,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psutil
 import pytest
+import time_machine
 from django.db import OperationalError, close_old_connections
 from django.utils import timezone
 from django_q.models import OrmQ, Schedule
@@ -163,8 +164,9 @@ def test_a_dead_cluster_is_started_even_without_a_database(
 
 
 def test_what_killed_workers_had_taken_does_not_pile_up(db: None) -> None:
-    for name in ["playground.tasks.drive", "playground.tasks.sweep", "math.sqrt"]:
-        async_task(name)
+    for name in ["drive", "sweep", "nightly"]:
+        async_task(f"playground.tasks.{name}")
+    async_task("math.sqrt")
     OrmQ.objects.update(lock=timezone.now() + timedelta(seconds=590))
     async_task("playground.tasks.drive")
     beat("here:1", host=drives.HOST)
@@ -174,13 +176,40 @@ def test_what_killed_workers_had_taken_does_not_pile_up(db: None) -> None:
     assert [row.owner for row in DriveBeat.objects.all()] == ["there:1"]
 
 
-def test_the_sweep_is_scheduled_once_every_minute(db: None) -> None:
-    Schedule.objects.create(name="sweep", func="old.name")
-    Schedule.objects.create(name="sweep", func="old.name")
+def test_the_upkeep_is_scheduled_once_however_often_a_watchdog_starts(db: None) -> None:
+    for name in ["sweep", "sweep", "nightly", "nightly"]:
+        Schedule.objects.create(
+            name=name, func="old.name", schedule_type=Schedule.HOURLY, minutes=7, repeats=1
+        )
     for _ in range(2):
-        watchdog.schedule_sweep()
-    row = Schedule.objects.get()
-    assert (row.func, row.schedule_type, row.minutes, row.repeats) == ("playground.tasks.sweep", "I", 1, -1)
+        watchdog.schedule_upkeep()
+    rows = Schedule.objects.order_by("-name").values_list("func", "schedule_type", "minutes", "repeats")
+    assert list(rows) == [
+        ("playground.tasks.sweep", "I", 1, -1),
+        ("playground.tasks.nightly", "D", None, -1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("started", "runs"),
+    [
+        ("2026-03-01 02:59:59", "2026-03-01 03:00:00"),
+        ("2026-03-01 03:00:00", "2026-03-02 03:00:00"),
+        ("2026-12-31 23:10:00", "2027-01-01 03:00:00"),
+    ],
+)
+def test_the_nightly_round_is_at_three_and_a_restart_does_not_put_it_off(
+    db: None, started: str, runs: str
+) -> None:
+    wanted = datetime.fromisoformat(runs).replace(tzinfo=UTC)
+    for hours in (0, 30):
+        with time_machine.travel(
+            datetime.fromisoformat(started).replace(tzinfo=UTC) + timedelta(hours=hours)
+        ):
+            watchdog.schedule_upkeep()
+        assert Schedule.objects.get(name="nightly").next_run == wanted
+    row = Schedule.objects.get(name="nightly")
+    assert row.calculate_next_run() == wanted + timedelta(days=1)
 
 
 # --- A real one ---------------------------------------------------------------------------------------
