@@ -12,11 +12,16 @@ def credits(micros: int) -> str:
     return f"{'-' if micros < 0 else ''}{hundredths // 100:,}.{hundredths % 100:02d}"
 
 
-def usd(micros: int) -> str:
+def usd(micros: int, *, decimals: int = 2) -> str:
     """`10_000_000` -> `$10.00`, `35_000` -> `$0.035`: exact, with no more decimals than it needs, and at least two."""
     amount = f"{Decimal(abs(micros)) / MICROS_PER_USD:,.6f}"
-    whole, _, decimals = amount.partition(".")
-    return f"{'-' if micros < 0 else ''}${whole}.{decimals.rstrip('0').ljust(2, '0')}"
+    whole, _, fraction = amount.partition(".")
+    return f"{'-' if micros < 0 else ''}${whole}.{fraction.rstrip('0').ljust(decimals, '0')}"
+
+
+def price(micros: int) -> str:
+    """`35_000` -> `$0.0350`: dollars as in the price table, with at least four decimals, so that columns align."""
+    return usd(micros, decimals=4)
 
 
 def both(micros: int) -> str:

@@ -129,9 +129,12 @@ def charlie(db: None) -> User:
 
 
 # --- A real browser -----------------------------------------------------------------------------------
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium_browser() -> Iterator[Any]:
-    """One Chromium for the session. For tests marked `browser`, with pytest-django's `live_server`."""
+    """One Chromium for a file of tests. For tests marked `browser`, with pytest-django's `live_server`.
+
+    Not for the session: while Playwright lives, its event loop runs in this thread, and nobody else's can.
+    """
     from playwright.sync_api import sync_playwright  # noqa: PLC0415 - not installed everywhere
 
     with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:

@@ -52,3 +52,12 @@ def test_the_prices_of_the_catalogue_are_whole_in_both_units(catalogue_credits: 
     micros = catalogue_credits * credits.MICROS_PER_CREDIT
     assert credits.credits(micros) == f"{catalogue_credits}.00"
     assert credits.usd(micros) == f"${catalogue_credits * 0.007:.3f}".rstrip("0").ljust(5, "0")
+
+
+def test_a_price_has_the_four_decimals_of_the_price_table() -> None:
+    assert [credits.price(micros) for micros in (35_000, 70_000, 168_000, 12_345)] == [
+        "$0.0350",
+        "$0.0700",
+        "$0.1680",
+        "$0.012345",
+    ]

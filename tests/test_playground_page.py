@@ -64,7 +64,7 @@ def test_a_visitor_sees_every_variant_cheapest_first_with_its_price(client: Clie
     places = [html.index(variant.slug) for variant in able]
     assert len(able) == 6 and places == sorted(places)
     assert all(variant.blurb in html for variant in able)
-    assert "5.00 <small>credits · $0.035</small>" in html
+    assert "5.00 <small>credits · $0.0350</small>" in html
 
 
 def test_variants_that_need_a_picture_are_listed_and_say_so(client: Client) -> None:

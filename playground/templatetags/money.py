@@ -6,5 +6,6 @@ from accounts import credits
 
 register = template.Library()
 register.filter("credits", credits.credits)
-register.filter("usd", credits.usd)
+register.filter("usd", lambda micros: credits.usd(micros))
+register.filter("price", credits.price)
 register.filter("both", credits.both)
