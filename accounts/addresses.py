@@ -9,7 +9,7 @@ def canonical(email: str) -> str:
     """`A.Lice+flux@GoogleMail.com` and `alice@gmail.com` are one person; returns the form they share."""
     local, _, domain = _folded(email.strip()).rpartition("@")
     domain = _ascii(domain.rstrip("."))
-    local = local.split("+", 1)[0] or local
+    local = local[:1] + local[1:].split("+", 1)[0]  # a plus in front begins the name, not a tag
     if domain in _DOTS_DO_NOT_COUNT:
         local, domain = local.replace(".", "") or local, "gmail.com"
     return f"{local}@{domain}"

@@ -33,7 +33,7 @@ urlpatterns = [
     path("s/<str:token>/social.jpg", share.share_social, name="share_social"),
     path("s/<str:token>/<uuid:picture_id>/<str:size>/", share.share_image, name="share_image"),
     path("healthz", healthz, name="healthz"),
-    path("hooks/<str:token>/", webhooks.upstream_hook, name="upstream_hook"),
+    path("hooks/<slug:token>/", webhooks.upstream_hook, name="upstream_hook"),
     path("", include("accounts.urls")),
     path("accounts/", include("allauth.urls")),
     path("admin/", admin.site.urls),

@@ -28,12 +28,17 @@ def claimed_id(body: bytes) -> str:
     """The upstream's id for the job, wherever the body may have it; empty where it says none."""
     try:
         message: Any = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     for place in (message, message.get("data") if isinstance(message, dict) else None):
         if isinstance(place, dict):
             for name in ("taskId", "task_id", "id"):
                 value = place.get(name)
-                if isinstance(value, str) and 0 < len(value) <= 200:
+                if isinstance(value, str) and _may_be_an_id(value):
                     return value
     return ""
+
+
+def _may_be_an_id(value: str) -> bool:
+    """Nothing that a column could not take, nor a request for it carry."""
+    return 0 < len(value) <= 200 and value.isascii() and value.isprintable()

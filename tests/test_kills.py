@@ -96,7 +96,7 @@ def test_work_goes_on_within_30_seconds_of_any_kill(
     until(is_driven, 30, "the first drive")
     run = run_for(alice, count=4)
     until(lambda: run.jobs.filter(state="running").count() == 4, 10, "submitting")
-    assert kill_one(worker, who, random.Random(1))
+    until(lambda: kill_one(worker, who, random.Random(1)), 10, f"finding the {who}")
     after = run_for(alice)
     until(lambda: not Job.objects.open().exists(), 30, f"recovery from killing the {who}")
     assert after.jobs.get().state == "succeeded"
