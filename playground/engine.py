@@ -135,7 +135,7 @@ class Drive:
                 for job in await self.commit(
                     jobs.claim, self.owner, settings.ENGINE_IN_FLIGHT - len(self.tasks)
                 ):
-                    self.tasks[job.pk] = asyncio.create_task(self._see_through(job))
+                    self._take(job)
             except Exception:
                 logger.exception("claiming failed; trying again")
                 await asyncio.sleep(1)
@@ -239,7 +239,7 @@ class Drive:
             except TryLater as busy:
                 await self.commit(jobs.not_started, job, self._later(job, provider, busy), busy.detail)
             except Rejected as refused:
-                await self._fail(job, refused.failure, refused.detail)
+                await self.commit(jobs.fail, job, refused.failure.value, refused.detail, may_have_cost=False)
             except OutcomeUnknown as unknown:
                 await self.commit(jobs.lost, job, unknown.detail)
             else:

@@ -15,6 +15,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
+from django.db.models import Case, F, Value, When
 from django.utils import timezone
 
 from accounts import ledger, rows
@@ -278,6 +279,11 @@ def let_go(job: Job, look_at: datetime) -> bool:
 
 def sending(job: Job) -> bool:
     """Writes down the intent, before the call that costs money. False: do not send."""
+    if not is_dispatching():
+        let_go(
+            job, timezone.now()
+        )  # switched off since it was claimed: due again as soon as it is switched on
+        return False
     return _move(
         job,
         Job.State.QUEUED,
@@ -308,17 +314,15 @@ def resending(job: Job) -> bool:
 
 def lost(job: Job, note: str) -> bool:
     """The create's answer is lost: never sent again, looked at once more when a callback comes, or at the deadline."""
-    came_already = Job.objects.filter(pk=job.pk).exclude(claimed_id="").exists()
-    return _move(
-        job,
-        Job.State.SUBMITTING,
-        Job.State.SUBMITTING,
-        note=note,
-        outcome_unknown=True,
-        lease_owner="",
-        lease_until=None,
-        next_look=timezone.now() if came_already else job.deadline,
-    )
+    waiting = {"lease_owner": "", "lease_until": None, "next_look": job.deadline}
+    with transaction.atomic():
+        if not _move(
+            job, Job.State.SUBMITTING, Job.State.SUBMITTING, note=note, outcome_unknown=True, **waiting
+        ):
+            return False
+        # A callback may have come before. Asked only now: since the move the row is ours.
+        Job.objects.filter(pk=job.pk).exclude(claimed_id="").update(next_look=timezone.now())
+    return True
 
 
 def disowned(job: Job) -> bool:
@@ -335,15 +339,14 @@ def hint(token: str, claimed_id: str) -> bool:
     What it claims the upstream's id to be is kept, for a job whose create was never answered; the engine asks the
     upstream before it believes it.
     """
-    rows = Job.objects.filter(callback_token=token)
+    known = Job.objects.filter(callback_token=token)
     now = timezone.now()
-    rows.filter(state=Job.State.RUNNING).update(next_look=now)
+    known.filter(state=Job.State.RUNNING).update(next_look=now)
     if claimed_id:
-        rows.filter(state=Job.State.SUBMITTING, outcome_unknown=True).update(
-            claimed_id=claimed_id, next_look=now
-        )
-        rows.filter(state=Job.State.SUBMITTING, outcome_unknown=False).update(claimed_id=claimed_id)
-    return rows.exists()
+        # One statement, so that an answer that is lost at this very moment is seen as lost or as not yet lost.
+        due = Case(When(outcome_unknown=True, then=Value(now)), default=F("next_look"))
+        known.filter(state=Job.State.SUBMITTING).update(claimed_id=claimed_id, next_look=due)
+    return known.exists()
 
 
 def started(job: Job, upstream_id: str) -> bool:
@@ -394,10 +397,16 @@ def expire(job: Job) -> bool:
     return _end(job, Job.State.FAILED, from_states=Job.OPEN, failure="timed_out", note="past its deadline")
 
 
-def fail(job: Job, failure: str, detail: str = "") -> bool:
-    """Ends a leased job without a picture and without a charge."""
+def fail(job: Job, failure: str, detail: str = "", *, may_have_cost: bool = True) -> bool:
+    """Ends a leased job without a picture and without a charge. `may_have_cost` False: the upstream never started."""
     return _end(
-        job, Job.State.FAILED, from_states=Job.OPEN, failure=failure, note=detail, lease_owner=job.lease_owner
+        job,
+        Job.State.FAILED,
+        from_states=Job.OPEN,
+        failure=failure,
+        note=detail,
+        may_have_cost=may_have_cost,
+        lease_owner=job.lease_owner,
     )
 
 
@@ -407,13 +416,17 @@ def _leased(job: Job) -> Any:
 
 @transaction.atomic(savepoint=False)
 def _move(job: Job, state: str, to: str, *, note: str = "", **changes: Any) -> bool:
-    """Compare and set, for the holder of the lease; the job in hand changes with its row."""
+    """Compare and set, for the holder of the lease; the job in hand changes with its row.
+
+    But for the name on the lease: a move that is rolled back with others in its commit must find it at its repetition.
+    """
     mine = {"id": job.pk, "lease_owner": job.lease_owner, "state": state}
     if not rows.change(Job, mine, {"state": to, **changes}):
         return False
     rows.insert(JobEvent(job=job, state=to, note=note[:300]))
     for name, value in {"state": to, **changes}.items():
-        setattr(job, name, value)
+        if name != "lease_owner":
+            setattr(job, name, value)
     return True
 
 
@@ -425,6 +438,7 @@ def _end(
     from_states: Sequence[str],
     failure: str = "",
     note: str = "",
+    may_have_cost: bool = True,
     **lease: str,
 ) -> bool:
     """Ends an open job without a picture: the hold is released and a suspected upstream cost is booked."""
@@ -435,7 +449,8 @@ def _end(
     JobEvent.objects.create(job=job, state=to, note=f"{failure} {note}".strip()[:300])
     ledger.release(job.hold_id)
     job.refresh_from_db()
-    if job.submitted and job.cost_micros and failure not in ("moderated", "rejected", "upstream_failed"):
+    is_free = not may_have_cost or failure in ("moderated", "rejected", "upstream_failed")
+    if job.submitted and job.cost_micros and not is_free:
         memo = f"{job.provider} {job.upstream_id or 'without an id'}: {failure or to}"
         ledger.book_suspected_cost(job.cost_micros, business_id=f"suspect:{job.pk}", memo=memo)
     return True

@@ -1,6 +1,7 @@
 """The engine against a real HTTP upstream: what people, the books and the upstream see at the end."""
 
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ from django.test import Client
 from accounts import ledger
 from accounts.models import User, Wallet
 from playground import drives, engine, jobs, upkeep
-from playground.models import DriveBeat, Job, Picture, Run
+from playground.models import DriveBeat, Job, Picture, Run, Switch
 from tests.fake_upstream import FakeUpstream
 from tests.making import FLEX_2K, PRO, USD, give, run_for
 
@@ -125,6 +126,63 @@ def test_a_callback_finds_the_job_whose_answer_was_lost(up: FakeUpstream, rich: 
     finder.join()
     assert states(run) == ["succeeded"] and sum(up.stats()["calls"].values()) == 1
     assert ledger.wallet_of(rich).posted == 10 * USD - 35_000
+
+
+def test_a_hundred_callbacks_wake_a_job_and_never_take_it_twice(
+    up: FakeUpstream, rich: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "LIFETIME_S", 2.0)
+    begun: list[Any] = []
+    steps = engine.Drive._steps
+
+    async def counted(self: engine.Drive, job: Job) -> None:
+        begun.append(job.pk)
+        await steps(self, job)
+
+    monkeypatch.setattr(engine.Drive, "_steps", counted)
+    run = run_for(rich, prompt="a fox [[slow]]")
+    token = run.jobs.get().callback_token
+
+    def pester() -> None:
+        for _ in range(100):
+            jobs.hint(token, "")
+            time.sleep(0.015)
+        connection.close()
+
+    pesterer = threading.Thread(target=pester)
+    pesterer.start()
+    engine.drive()
+    pesterer.join()
+    job = run.jobs.get()
+    assert job.state == "running" and begun == [job.pk]
+    assert up.stats()["polls"] > 5
+
+
+def test_a_create_that_is_refused_cost_nobody_anything(up: FakeUpstream, rich: User) -> None:
+    up.fault(where="create", kind="status", status=401, code=401)
+    run = run_for(rich)
+    drive_until_final()
+    assert run.jobs.get().failure == "upstream_unavailable"
+    assert ledger.wallet_of(rich).available == 10 * USD
+    assert ledger.house(Wallet.House.SUSPENSE).posted == 0 and upkeep.audit() == []
+
+
+def test_the_kill_switch_stops_what_a_drive_has_claimed_but_not_yet_sent(
+    up: FakeUpstream, rich: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "LIFETIME_S", 1.5)
+    monkeypatch.setattr(engine, "SENDING_AT_ONCE", 1)
+    up.behave(submit_s=0.5)
+    run = run_for(rich, count=4)
+    switched = threading.Timer(
+        0.4, lambda: (Switch.objects.create(name="dispatch", is_on=False), connection.close())
+    )
+    switched.start()
+    engine.drive()
+    switched.join()
+    up.behave(submit_s=0.0)
+    assert len(up.stats()["creates"]) < 4
+    assert run.jobs.filter(state="queued", lease_owner="").count() == 4 - len(up.stats()["creates"])
 
 
 def call_back(up: FakeUpstream, run: Run) -> None:

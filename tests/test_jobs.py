@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from django.db import transaction
 from django.utils import timezone
 
 from accounts import ledger
@@ -271,6 +272,27 @@ def test_a_lost_answer_is_looked_at_once_more_at_the_deadline_and_its_cost_suspe
     assert jobs.fail(leased(job), "outcome_unknown")
     assert available(alice) == 10 * USD
     assert ledger.house(ledger.Wallet.House.SUSPENSE).posted == -35_000
+
+
+def test_a_move_that_was_rolled_back_with_its_batch_can_be_repeated(alice: User) -> None:
+    give(alice)
+    job = leased(job_for(alice))
+    assert jobs.sending(job)
+    for move in (jobs.not_started, jobs.not_started):
+        with transaction.atomic():
+            assert move(job, timezone.now(), "busy")
+            transaction.set_rollback(True)
+    assert jobs.not_started(job, timezone.now(), "busy")
+    assert Job.objects.get(pk=job.pk).state == "queued"
+
+
+def test_a_callback_before_the_answer_is_lost_is_a_reason_to_look_at_once(alice: User) -> None:
+    give(alice)
+    job = leased(job_for(alice))
+    assert jobs.sending(job) and jobs.hint(job.callback_token, "up-9")
+    assert jobs.claim("other", 10) == [] and jobs.lost(job, "reset")
+    [due] = jobs.claim("other", 10)
+    assert (due.claimed_id, due.outcome_unknown) == ("up-9", True)
 
 
 def test_cancelling_a_queued_job_gives_the_money_back_once(alice: User) -> None:
