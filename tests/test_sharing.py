@@ -1,4 +1,5 @@
 import re
+import uuid
 from html import unescape
 from io import BytesIO
 from typing import Any
@@ -56,6 +57,19 @@ def test_a_stranger_sees_the_picture_and_no_prompt_unless_alice_chose_it(alice: 
     assert "fox" not in page
     share(alice, hers, shows_prompt="on")
     assert "a fox in the snow" in stranger_sees(f"/s/{link.token}/")
+
+
+def test_the_name_of_the_file_tells_the_prompt_only_where_alice_chose_it(alice: User, hers: Picture) -> None:
+    link = share(alice, hers)
+    path = f"/s/{link.token}/{hers.pk}/original/"
+    assert "fox" not in Client().get(path)["Content-Disposition"]
+    share(alice, hers, shows_prompt="on")
+    assert "a-fox-in-the-snow" in Client().get(path)["Content-Disposition"]
+
+
+@pytest.mark.parametrize("token", ["x", "%00", "%FF", "%F0%9F%A6%8A", "x" * 5000])
+def test_a_made_up_token_is_nothing(db: None, token: str) -> None:
+    assert [status(f"/s/{token}/{rest}") for rest in ("", "social.jpg")] == [404, 404]
 
 
 def test_the_page_betrays_neither_cost_nor_person_nor_job(alice: User, hers: Picture) -> None:
@@ -235,3 +249,10 @@ def test_all_links_are_listed_page_by_page(
     assert older
     assert client.get(f"/account/links/{older[1]}").content.decode().count("revoked</span>") == 1
     assert "You have shared nothing" in logged_in(bob).get("/account/links/").content.decode()
+
+
+@pytest.mark.parametrize("token", ["%00", "x%00", "%F0%9F%A6%8A", "x" * 5000])
+def test_a_token_that_no_database_could_hold_is_simply_not_found(db: None, token: str) -> None:
+    somewhere = f"{uuid.uuid4()}/thumb/"
+    paths = [f"/s/{token}/", f"/s/{token}/social.jpg", f"/s/{token}/{somewhere}"]
+    assert [status(path) for path in paths] == [404, 404, 404]

@@ -39,19 +39,25 @@ def send(
     *,
     cache: str = ASKED_EACH_TIME,
     as_attachment: bool = False,
+    shows_prompt: bool = True,
 ) -> HttpResponseBase:
-    """The untouched file, or 304; 404 for a size that may not be seen, and for a file that is gone."""
+    """The untouched file, or 304; 404 for a size that may not be seen, and for a file that is gone.
+
+    `shows_prompt`: whether its name may tell the prompt.
+    """
     known = next((known for known in sizes_of(picture) if known == size), None)
     if known is None or not picture.key:
         raise Http404
     etag = f'"{picture.sha256}-{size}"'
-    response = get_conditional_response(request, etag=etag) or _file(picture, known, as_attachment)
+    response = get_conditional_response(request, etag=etag) or _file(
+        picture, known, as_attachment, file_name(picture, shows_prompt=shows_prompt)
+    )
     response["ETag"] = etag
     response["Cache-Control"] = cache
     return response
 
 
-def _file(picture: Picture, size: images.Size, as_attachment: bool) -> HttpResponseBase:
+def _file(picture: Picture, size: images.Size, as_attachment: bool, name: str) -> HttpResponseBase:
     try:
         file = images.path(picture.key, size, picture.format).open("rb")
     except FileNotFoundError as gone:
@@ -59,13 +65,13 @@ def _file(picture: Picture, size: images.Size, as_attachment: bool) -> HttpRespo
     return FileResponse(
         file,
         as_attachment=as_attachment,
-        filename=file_name(picture) if size == "original" else f"{size}.webp",
+        filename=name if size == "original" else f"{size}.webp",
         content_type=images.content_type(size, picture.format),
     )
 
 
-def file_name(picture: Picture) -> str:
+def file_name(picture: Picture, *, shows_prompt: bool = True) -> str:
     """`a-fox-in-the-snow-flux2-pro-1k-3f9a1c.jpg`: what it shows, what made it, and six letters to tell it from others."""
-    words = slugify(picture.job.params.get("prompt", ""))[:60].strip("-")
+    words = slugify(picture.job.params.get("prompt", ""))[:60].strip("-") if shows_prompt else ""
     parts = [words, slugify(picture.variant.label), picture.pk.hex[-6:]]
     return "-".join(part for part in parts if part) + images.SUFFIXES[picture.format]

@@ -117,7 +117,9 @@ def share(request: Request, token: str) -> HttpResponse:
 @require_safe
 @_unlisted
 def share_image(request: Request, token: str, picture_id: uuid.UUID, size: str) -> HttpResponseBase:
-    return files.send(request, get_object_or_404(_pictures(_live(token)), pk=picture_id), size)
+    link = _live(token)
+    picture = get_object_or_404(_pictures(link), pk=picture_id)
+    return files.send(request, picture, size, shows_prompt=link.shows_prompt)
 
 
 @require_safe
