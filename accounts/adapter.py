@@ -24,6 +24,13 @@ class AccountAdapter(DefaultAccountAdapter):
         user.awaits_welcome = not settings.HAS_MAIL
         return super().save_user(request, user, form, commit)
 
+    def is_safe_url(self, url: str | None) -> bool:
+        """allauth's own trips over a `next` such as `http://[`."""
+        try:
+            return bool(super().is_safe_url(url))
+        except ValueError:
+            return False
+
     def confirm_email(self, request: HttpRequest, email_address: EmailAddress) -> bool:
         confirmed = super().confirm_email(request, email_address)
         if confirmed:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import SuspiciousOperation
 from django.http import HttpRequest, HttpResponseRedirect
 from django.utils.http import url_has_allowed_host_and_scheme
 from django_htmx.middleware import HtmxDetails
@@ -56,5 +57,9 @@ def _balance_of(request: HttpRequest) -> Callable[[], int]:
 
 def _login_next(request: HttpRequest) -> str:
     """Where a visitor goes back to after logging in: here, or where the log-in page was asked to send them."""
-    is_entrance = request.path.startswith("/accounts/")
-    return request.GET.get("next", "") if is_entrance else request.get_full_path()
+    if not request.path.startswith("/accounts/"):
+        return request.get_full_path()
+    try:
+        return request.GET.get("next", "")
+    except SuspiciousOperation:  # too many fields: the page that says so must still be drawn
+        return ""

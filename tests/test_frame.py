@@ -51,6 +51,13 @@ def test_an_unknown_address_answers_404_in_our_clothes(client: Client) -> None:
     assert response.status_code == 404 and "There is nothing here" in page(response)
 
 
+@pytest.mark.parametrize("path", ["nothing/", "login/", "signup/"])
+@pytest.mark.parametrize("query", ["next=http://[", "next=//evil.example/", "next=%00", "a&" * 1500])
+def test_the_doors_stand_strange_queries(client: Client, path: str, query: str) -> None:
+    response = client.get(f"/accounts/{path}?{query}")
+    assert response.status_code in (200, 400, 404)
+
+
 def test_a_form_without_its_token_is_explained() -> None:
     response = Client(enforce_csrf_checks=True).post("/runs/", {"prompt": "a fox"})
     assert response.status_code == 403 and "Please send that again" in page(response)
