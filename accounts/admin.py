@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 from typing import Any
+from urllib.parse import quote
 
 from allauth.account.decorators import secure_admin_login
 from django import forms
@@ -111,9 +112,9 @@ class UserDesk(desk.Desk, DjangoUserAdmin):
             reverse("admin:accounts_user_grant"),
             user.pk,
             desk.changelist_url(Transfer),
-            user.email,
+            quote(user.email),
             desk.changelist_url(Hold),
-            user.email,
+            quote(user.email),
         )
 
     # --- Granting credit ---

@@ -173,6 +173,12 @@ def test_a_users_page_can_be_saved_and_its_address_cannot_be_changed(alice: User
     assert (alice.email, alice.is_active) == ("alice@example.org", False)
 
 
+def test_a_users_page_leads_to_their_books_however_the_address_is_spelt(desk: Client) -> None:
+    user = User.objects.create_user("d'a+b&c@example.org")
+    page = desk.get(f"/admin/accounts/user/{user.pk}/change/").content.decode()
+    assert "/admin/accounts/hold/?q=d%27a%2Bb%26c%40example.org" in page
+
+
 # --- Jobs ---------------------------------------------------------------------------------------------
 def test_charlie_cancels_what_owes_nothing(alice: User, desk: Client) -> None:
     give(alice)

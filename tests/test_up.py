@@ -219,6 +219,11 @@ def test_listening_where_every_request_would_be_refused_warns(
     assert bool(startup.unreachable_hosts(host)) is is_warned
 
 
+def test_the_first_process_of_a_container_can_start_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getppid", lambda: 0)
+    assert not up.is_child_of_uv()
+
+
 def test_the_server_is_asked_by_a_name_that_it_answers_to(settings: Any) -> None:
     for allowed, name in [
         ([".example.com"], "example.com"),

@@ -30,7 +30,7 @@ class Command(BaseCommand):
         parser.add_argument("--workers", type=int, help="drives at the same time (ENGINE_WORKERS, 1)")
 
     def handle(self, *args: Any, host: str, port: int, workers: int | None, **options: Any) -> None:
-        if psutil.Process(os.getppid()).name() == "uv":  # `uv run` cannot pass a SIGKILL on
+        if is_child_of_uv():  # which cannot pass a SIGKILL on
             end_with_parent()
         try:
             self.prepare(host, port, workers)
@@ -89,6 +89,13 @@ class Command(BaseCommand):
             self.stdout.write("AIGENERATE_API_KEY is not set: pictures are drawn by the built-in sandbox.")
         self.stdout.flush()
         return True
+
+
+def is_child_of_uv() -> bool:
+    try:
+        return psutil.Process(os.getppid()).name() == "uv"
+    except psutil.Error:  # the first process of a container has no parent
+        return False
 
 
 def keep(children: list[Child]) -> None:
