@@ -170,7 +170,7 @@ def test_a_create_that_is_refused_cost_nobody_anything(up: FakeUpstream, rich: U
 def test_the_kill_switch_stops_what_a_drive_has_claimed_but_not_yet_sent(
     up: FakeUpstream, rich: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "LIFETIME_S", 1.5)
+    monkeypatch.setattr(engine, "LIFETIME_S", 2.5)
     monkeypatch.setattr(engine, "SENDING_AT_ONCE", 1)
     up.behave(submit_s=0.5)
     run = run_for(rich, count=4)
@@ -181,7 +181,7 @@ def test_the_kill_switch_stops_what_a_drive_has_claimed_but_not_yet_sent(
     engine.drive()
     switched.join()
     up.behave(submit_s=0.0)
-    assert len(up.stats()["creates"]) < 4
+    assert len(up.stats()["creates"]) <= 1
     assert run.jobs.filter(state="queued", lease_owner="").count() == 4 - len(up.stats()["creates"])
 
 
