@@ -3,6 +3,7 @@ from allauth.account.adapter import get_adapter
 from allauth.account.forms import AddEmailForm as AllauthAddEmailForm
 from allauth.account.forms import LoginForm as AllauthLoginForm
 from allauth.account.forms import SignupForm as AllauthSignupForm
+from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -12,10 +13,17 @@ from accounts.addresses import canonical
 from accounts.models import User
 
 
+def check_length(email: str) -> None:
+    """An address of rare letters can be several times as long in the form under which it is counted."""
+    if len(canonical(email)) > (User._meta.get_field("canonical_email").max_length or 0):
+        raise ValidationError("This address is too long.")
+
+
 class SignupForm(AllauthSignupForm):
     """One account a person, however they spell their address."""
 
     def validate_unique_email(self, value: str) -> str:
+        check_length(value)
         email: str = super().validate_unique_email(value)
         if not self.account_already_exists and is_taken(email):
             self._say_taken()
@@ -53,6 +61,7 @@ class AddEmailForm(AllauthAddEmailForm):
 
     def clean_email(self) -> str:
         email: str = super().clean_email()
+        check_length(email)
         if is_taken(email, but_by=self.user):
             raise get_adapter().validation_error("email_taken")
         return email

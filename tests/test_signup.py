@@ -170,3 +170,14 @@ def test_an_address_that_is_somebody_elses_in_another_spelling_cannot_become_min
     response = client.post("/accounts/email/", {"email": "bob+me@example.org", "action_primary": ""})
     assert response.status_code == 302
     assert User.objects.filter(email="alice@example.org").exists()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("domain", ["\ufdfa" * 40 + ".org", ".".join(["\u00fc" * 30] * 7) + ".org"])
+def test_an_address_that_grows_beyond_its_column_is_refused(bob: User, domain: str) -> None:
+    response = Client().post("/accounts/signup/", {"email": f"a@{domain}", "password1": PASSWORD})
+    assert "too long" in str(response.context["form"].errors["email"])
+    client = Client()
+    client.force_login(bob)
+    response = client.post("/accounts/email/", {"email": f"a@{domain}", "action_add": ""})
+    assert "too long" in str(response.context["form"].errors["email"])
