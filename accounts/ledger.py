@@ -376,15 +376,21 @@ def grant(user: User, micros: int, *, business_id: str, memo: str, actor: User |
     )
 
 
-def book_suspected_cost(micros: int, *, business_id: str, memo: str) -> bool:
-    """Books what an upstream may have charged for a job whose outcome nobody knows. False where that is nothing."""
+def book_suspected_cost(micros: int, *, business_id: str, memo: str, is_preview: bool = False) -> bool:
+    """Books what an upstream may have charged for a job whose outcome nobody knows. False where that is nothing.
+
+    That of a preview counts against the day's preview budget, or failures could cost the house more than it set.
+    """
     _check_amounts([micros])
     if not micros:
         return False
     upstream = house(Wallet.House.UPSTREAM)
-    return _once(
-        business_id, Transfer.Kind.SUSPECTED_COST, Wallet.House.SUSPENSE, upstream, micros, memo, None
-    )
+    if not is_preview:
+        kind = Transfer.Kind.SUSPECTED_COST
+        return _once(business_id, kind, Wallet.House.SUSPENSE, upstream, micros, memo, None)
+    counted = Limit(PREVIEW_BUDGET, Cap.Window.DAY, None, micros)
+    [held] = hold(house(Wallet.House.SUSPENSE), [Promise(business_id, micros, memo)], [counted])
+    return capture(held.pk, to=upstream, kind=Transfer.Kind.SUSPECTED_COST)
 
 
 def _once(

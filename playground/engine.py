@@ -243,8 +243,17 @@ class Drive:
             except OutcomeUnknown as unknown:
                 await self.commit(jobs.lost, job, unknown.detail)
             else:
-                return await self.commit(jobs.started, job, upstream_id)
+                return await self._started(job, provider, upstream_id)
         return False
+
+    async def _started(self, job: Job, provider: Provider, upstream_id: str) -> bool:
+        try:
+            return await self.commit(jobs.started, job, upstream_id)
+        except Exception:
+            logger.error(
+                "job %s runs at %s as %s, which could not be stored", job.pk, provider.name, upstream_id
+            )
+            raise
 
     def _pause(self, provider: Provider) -> float:
         return self.paused_until.get(provider.name, 0) - time.monotonic()

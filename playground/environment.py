@@ -42,6 +42,7 @@ DOCUMENTED = frozenset(
         "AIGENERATE_BASE_URL",
         "SANDBOX_DELAY_S",
         "NET_ALLOWED_HOSTS",
+        "TRUSTED_PROXIES",
         "JOB_DEADLINE_S",
         "ENGINE_IN_FLIGHT",
         "ENGINE_WORKERS",
@@ -56,6 +57,14 @@ problems: list[tuple[str, str]] = []
 
 def text(name: str, default: str = "") -> str:
     return os.environ.get(name, "").strip() or default
+
+
+def key(name: str) -> str:
+    """A key of another service, which goes into an HTTP header."""
+    value = text(name)
+    if value.isascii() and value.isprintable() and " " not in value:
+        return value
+    return _wrong(name, "has characters that no key has: copy it again", "")
 
 
 def words(name: str) -> list[str]:

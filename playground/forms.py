@@ -63,7 +63,10 @@ class RunForm(forms.Form):
         )
 
     def clean_prompt(self) -> str:
-        return self.cleaned_data["prompt"].replace("\r\n", "\n")
+        prompt = self.cleaned_data["prompt"].replace("\r\n", "\n")
+        if not prompt.isprintable() and any("\ud800" <= character <= "\udfff" for character in prompt):
+            raise forms.ValidationError("The prompt has a character in it that cannot be sent.")
+        return prompt
 
     def clean_count(self) -> int:
         return self.cleaned_data["count"] or 1
@@ -117,7 +120,7 @@ class Draft:
         chosen = [v for v in on_offer if v.slug in wanted and not catalog.why_not(v)]
         count = data.get("count", "")
         return cls(
-            prompt=data.get("prompt", "")[:MAX_PROMPT],
+            prompt=data.get("prompt", "")[:MAX_PROMPT].encode(errors="replace").decode(),
             chosen=chosen,
             aspect_ratio=data.get("aspect_ratio") or common_ratio(chosen),
             count=int(count) if count in _COUNTS else 1,

@@ -452,5 +452,7 @@ def _end(
     is_free = not may_have_cost or failure in ("moderated", "rejected", "upstream_failed")
     if job.submitted and job.cost_micros and not is_free:
         memo = f"{job.provider} {job.upstream_id or 'without an id'}: {failure or to}"
-        ledger.book_suspected_cost(job.cost_micros, business_id=f"suspect:{job.pk}", memo=memo)
+        ledger.book_suspected_cost(
+            job.cost_micros, business_id=f"suspect:{job.pk}", memo=memo, is_preview=job.is_preview
+        )
     return True

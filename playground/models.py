@@ -315,6 +315,12 @@ class PictureQuerySet(OwnedQuerySet):
         """Those that their owner has not deleted."""
         return self.filter(deleted__isnull=True)
 
+    def shareable(self) -> Self:
+        """Those that the operator has not taken down, neither by themselves nor with their run."""
+        alone = ShareLink.objects.filter(picture=models.OuterRef("pk"), taken_down__isnull=False)
+        with_run = ShareLink.objects.filter(run=models.OuterRef("job__run"), taken_down__isnull=False)
+        return self.filter(~models.Exists(alone), ~models.Exists(with_run))
+
 
 class Picture(models.Model):
     """An output. `key` is its folder under MEDIA_ROOT: the untouched original and two renditions."""

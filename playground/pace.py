@@ -11,12 +11,8 @@ from collections import defaultdict, deque
 LOOKS_PER_S = 200.0
 SLOWEST_FACTOR = 16.0
 REMEMBERED = 20
-_BY_AGE = (
-    (15.0, 0.5),
-    (30.0, 1.0),
-    (120.0, 4.0),
-    (float("inf"), 12.0),
-)  # up to this age, seconds to the next look
+# Up to this age, seconds to the next look.
+_BY_AGE = ((30.0, 0.5), (180.0, 1.0), (float("inf"), 3.0))
 
 
 class Pace:

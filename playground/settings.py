@@ -193,6 +193,9 @@ ACCOUNT_LOGIN_ON_EMAIL_CONFIRMATION = True
 ACCOUNT_LOGIN_ON_PASSWORD_RESET = True
 ACCOUNT_LOGOUT_REDIRECT_URL = "playground"
 ACCOUNT_SESSION_REMEMBER = True
+ALLAUTH_TRUSTED_PROXY_COUNT = env.whole(
+    "TRUSTED_PROXIES", 0
+)  # or one visitor's log-in attempts would be everybody's
 
 # --- Money (all whole micro-dollars; windows are UTC) -------------------------------------------------
 SIGNUP_GRANT_MICROS = env.usd("SIGNUP_GRANT_USD", "10")
@@ -201,7 +204,7 @@ PREVIEWS_PER_DAY = env.whole("PREVIEWS_PER_DAY", 20)
 PREVIEW_BUDGET_MICROS_PER_DAY = env.usd("PREVIEW_BUDGET_USD_PER_DAY", "25")
 
 # --- Upstreams and the engine -------------------------------------------------------------------------
-AIGENERATE_API_KEY = env.text("AIGENERATE_API_KEY")
+AIGENERATE_API_KEY = env.key("AIGENERATE_API_KEY")
 AIGENERATE_BASE_URL = env.http_url("AIGENERATE_BASE_URL", "https://aimarcusimage.eu/api/v1")
 SANDBOX_DELAY_S = float(env.seconds("SANDBOX_DELAY_S", "3"))
 NET_ALLOWED_HOSTS = env.host_ports("NET_ALLOWED_HOSTS")

@@ -295,6 +295,19 @@ def test_a_callback_before_the_answer_is_lost_is_a_reason_to_look_at_once(alice:
     assert (due.claimed_id, due.outcome_unknown) == ("up-9", True)
 
 
+def test_what_a_failed_preview_may_have_cost_counts_against_the_houses_budget(
+    alice: User, settings: object
+) -> None:
+    settings.AIGENERATE_API_KEY = "key"
+    settings.PREVIEW_BUDGET_MICROS_PER_DAY = 50_000
+    job = leased(job_for(alice, pay="preview"))
+    assert jobs.sending(job) and jobs.fail(job, "timed_out")
+    assert ledger.usage(ledger.PREVIEW_BUDGET, "day").spent == 35_000
+    assert ledger.house(ledger.Wallet.House.SUSPENSE).posted == -35_000
+    with pytest.raises(ledger.CapReached, match="house's budget"):
+        job_for(alice, pay="preview")
+
+
 def test_cancelling_a_queued_job_gives_the_money_back_once(alice: User) -> None:
     give(alice)
     job = job_for(alice)

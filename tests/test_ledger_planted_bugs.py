@@ -120,8 +120,8 @@ BUGS = [
     ),
     bug(
         "suspected costs are taken from the upstream",
-        "Transfer.Kind.SUSPECTED_COST, Wallet.House.SUSPENSE, upstream",
-        "Transfer.Kind.SUSPECTED_COST, Wallet.House.REVENUE, upstream",
+        "_once(business_id, kind, Wallet.House.SUSPENSE, upstream",
+        "_once(business_id, kind, Wallet.House.REVENUE, upstream",
     ),
 ]
 

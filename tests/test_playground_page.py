@@ -370,3 +370,13 @@ def test_scripts_and_styles_come_from_files_only(client: Client) -> None:
 def test_a_hostile_prompt_is_only_text(client: Client) -> None:
     html = client.get("/", {"prompt": "</textarea><script>alert(1)</script>"}).content.decode()
     assert "<script>alert" not in html
+
+
+def test_half_a_character_in_the_prompt_is_named_and_nothing_is_made(alice: User) -> None:
+    give(alice)
+    client = Client()
+    client.force_login(alice)
+    body = b'--x\r\nContent-Disposition: form-data; name="prompt"\r\n\r\na fox +2AA-\r\n--x\r\n'
+    body += f'Content-Disposition: form-data; name="variants"\r\n\r\n{PRO}\r\n--x--\r\n'.encode()
+    response = client.generic("POST", "/runs/", body, "multipart/form-data; boundary=x; charset=utf-7")
+    assert response.status_code == 422 and not Run.objects.exists()

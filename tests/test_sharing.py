@@ -256,3 +256,22 @@ def test_a_token_that_no_database_could_hold_is_simply_not_found(db: None, token
     somewhere = f"{uuid.uuid4()}/thumb/"
     paths = [f"/s/{token}/", f"/s/{token}/social.jpg", f"/s/{token}/{somewhere}"]
     assert [status(path) for path in paths] == [404, 404, 404]
+
+
+def test_a_picture_that_was_taken_down_is_gone_from_its_runs_link_too(alice: User, hers: Picture) -> None:
+    of_run, alone = share(alice, hers.job.run), share(alice, hers)
+    assert status(f"{of_run.get_absolute_url()}{hers.pk}/thumb/") == 200
+    ShareLink.objects.filter(pk=alone.pk).update(taken_down=timezone.now(), takedown_reason="Reported")
+    assert status(f"{of_run.get_absolute_url()}{hers.pk}/thumb/") == 404
+
+
+def test_the_pictures_of_a_run_that_was_taken_down_cannot_be_shared_one_by_one(
+    alice: User, hers: Picture
+) -> None:
+    share(alice, hers.job.run)
+    before = share(alice, hers)
+    ShareLink.objects.filter(run=hers.job.run).update(taken_down=timezone.now(), takedown_reason="Reported")
+    assert status(before.get_absolute_url()) == 404
+    ShareLink.objects.filter(pk=before.pk).update(revoked=timezone.now())
+    logged_in(alice).post(f"{hers.get_absolute_url()}share/")
+    assert not ShareLink.objects.live().exists()

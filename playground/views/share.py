@@ -25,6 +25,7 @@ from playground.views import files
 LINKS_A_PAGE = 50
 SOCIAL_PICTURES = 4
 SOCIAL_FOR_S = 86_400
+TAKEN_DOWN = "The operator took the link to this down, so it cannot be shared again."
 
 
 # --- What the owner does ------------------------------------------------------------------------------
@@ -40,7 +41,10 @@ def share_run(request: Request, run_id: uuid.UUID) -> HttpResponse:
 @login_required
 def share_picture(request: Request, picture_id: uuid.UUID) -> HttpResponse:
     picture = get_object_or_404(Picture.objects.visible_to(request.user).kept(), pk=picture_id)
-    _share(request, picture=picture)
+    if Picture.objects.filter(pk=picture.pk).shareable().exists():
+        _share(request, picture=picture)
+    else:
+        messages.error(request, TAKEN_DOWN)
     return back(request, picture.get_absolute_url())
 
 
@@ -53,7 +57,7 @@ def _share(request: Request, **thing: Any) -> None:
             ShareLink.objects.create(user=request.user, shows_prompt=shows_prompt, **thing)
     except IntegrityError:
         if not open_links.live().update(shows_prompt=shows_prompt):
-            messages.error(request, "The operator took the link to this down, so it cannot be shared again.")
+            messages.error(request, TAKEN_DOWN)
 
 
 @require_POST
@@ -155,7 +159,7 @@ def _live(token: str) -> ShareLink:
 def _pictures(link: ShareLink) -> PictureQuerySet:
     """What it shows now: a picture that was deleted is gone from here too."""
     shared = Picture.objects.filter(pk=link.picture_id) if link.picture_id else _of_run(link)
-    return shared.kept().exclude(key="").select_related("variant", "job")
+    return shared.kept().shareable().exclude(key="").select_related("variant", "job")
 
 
 def _of_run(link: ShareLink) -> PictureQuerySet:
