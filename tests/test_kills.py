@@ -16,7 +16,7 @@ from django.db import connection
 from accounts import ledger
 from accounts.models import User
 from playground import drives, upkeep
-from playground.models import DriveBeat, Job
+from playground.models import DriveBeat, Job, Run
 from tests.fake_upstream import FakeUpstream
 from tests.making import USD, give, run_for
 
@@ -90,17 +90,27 @@ def kill_one(worker: psutil.Popen, who: str, choose: random.Random) -> bool:
 
 @pytest.mark.parametrize("who", ["driving", "idle", "sentinel", "parent"])
 def test_work_goes_on_within_30_seconds_of_any_kill(
-    who: str, up: FakeUpstream, worker: psutil.Popen, alice: User
+    who: str, up: FakeUpstream, worker: psutil.Popen, alice: User, settings: Any
 ) -> None:
+    """A job that is being sent when its sender is killed ends at its deadline; the next ones must succeed."""
+    settings.JOB_DEADLINE_S = 20
     give(alice)
     until(is_driven, 30, "the first drive")
     run = run_for(alice, count=4)
     until(lambda: run.jobs.filter(state="running").count() == 4, 10, "submitting")
     until(lambda: kill_one(worker, who, random.Random(1)), 10, f"finding the {who}")
-    after = run_for(alice)
-    until(lambda: not Job.objects.open().exists(), 30, f"recovery from killing the {who}")
-    assert after.jobs.get().state == "succeeded"
+    until(lambda: succeeds(run_for(alice)), 30, f"recovery from killing the {who}")
+    until(lambda: not Job.objects.open().exists(), 30, "finishing everything")
+    assert run.jobs.filter(state="succeeded").count() == 4
     assert_nothing_is_wrong(up, alice, 10)
+
+
+def succeeds(run: Run) -> bool:
+    """Whether its picture comes within eight seconds; the upstream needs three."""
+    end = time.monotonic() + 8
+    while time.monotonic() < end and not run.jobs.filter(finished__isnull=False).exists():
+        time.sleep(0.05)
+    return run.jobs.filter(state="succeeded").exists()
 
 
 def test_random_kills_lose_nothing_and_repeat_nothing(
