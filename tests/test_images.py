@@ -386,7 +386,7 @@ def test_the_answer_says_what_kind_of_file_it_is() -> None:
 
 
 def test_a_disk_that_lies_is_caught_and_nothing_stays(monkeypatch: Any, settings: Any) -> None:
-    monkeypatch.setattr(images, "_write", lambda file, data: file.write_bytes(data[:-1] + b"?"))
+    monkeypatch.setattr(images.files, "_write", lambda file, data: file.write_bytes(data[:-1] + b"?"))
     with pytest.raises(ImageError, match="other bytes"):
         images.store(new_key(), rendered())
     assert files_under(Path(settings.MEDIA_ROOT)) == []

@@ -20,6 +20,7 @@ from django.conf import settings
 from PIL import Image
 
 from playground import images
+from playground.images.renditions import fit
 
 REPEATS = 15
 
@@ -42,7 +43,7 @@ def encoded(image: Image.Image, format: str, **options: int) -> bytes:
 
 def naive(data: bytes) -> bytes:
     image = Image.open(BytesIO(data)).convert("RGB")
-    return encoded(image.resize(images._fit(image.size, 512), Image.Resampling.LANCZOS), "WEBP")
+    return encoded(image.resize(fit(image.size, 512), Image.Resampling.LANCZOS), "WEBP")
 
 
 def median_ms(work: Callable[[], object], clock: Callable[[], float] = time.process_time) -> float:
