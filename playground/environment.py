@@ -43,6 +43,8 @@ DOCUMENTED = frozenset(
         "SANDBOX_DELAY_S",
         "NET_ALLOWED_HOSTS",
         "TRUSTED_PROXIES",
+        "UPLOADS_PER_ACCOUNT",
+        "UPLOADS_MB_PER_ACCOUNT",
         "JOB_DEADLINE_S",
         "ENGINE_IN_FLIGHT",
         "ENGINE_WORKERS",

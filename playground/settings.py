@@ -131,6 +131,12 @@ CACHES = {
 MEDIA_ROOT = DATA_DIR / "pictures"
 MEDIA_URL = "/pictures-are-served-by-a-view/"
 FILE_UPLOAD_TEMP_DIR = None
+# Nothing that is sent to us touches the disk before it has been looked at. More than this is read and forgotten; the
+# one view that takes files says no before that.
+FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.MemoryFileUploadHandler"]
+FILE_UPLOAD_MAX_MEMORY_SIZE = 10_500_000
+UPLOADS_PER_ACCOUNT = env.whole("UPLOADS_PER_ACCOUNT", 1000, least=1)
+UPLOADS_BYTES_PER_ACCOUNT = env.whole("UPLOADS_MB_PER_ACCOUNT", 500, least=1) * 1_000_000
 STATIC_URL = "/static/"
 STATIC_ROOT = DATA_DIR / "static"
 STATICFILES_DIRS = [BASE_DIR / "static"]

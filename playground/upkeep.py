@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 from django.contrib.sessions.backends.db import SessionStore
 from django.db.models import Exists, F, OuterRef, QuerySet
@@ -12,8 +13,8 @@ from accounts import audit as accounts_audit
 from accounts import welcome
 from accounts.audit import Problem, problem
 from accounts.models import Hold, Transfer
-from playground import drives, images, jobs
-from playground.models import Job, Picture
+from playground import drives, images, jobs, uploads
+from playground.models import Job, Picture, Upload
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ def sweep() -> None:
     end_overdue()
     welcome.give_due(_AT_ONCE)
     purge_deleted()
+    uploads.remove_unused()
     images.clear_incoming()
 
 
@@ -117,10 +119,18 @@ def _stuck() -> Iterator[Problem]:
 
 
 def _files_match() -> Iterator[Problem]:
-    for picture in Picture.objects.exclude(key="").iterator():
-        try:
-            found = images.stored_sha256(picture.key, picture.format)
-        except OSError as error:
-            found = f"unreadable: {error.strerror}"
-        if found != picture.sha256:
-            yield problem("the stored file is the one that was fetched", str(picture), picture.sha256, found)
+    stored: list[tuple[str, QuerySet[Any]]] = [
+        ("the stored file is the one that was fetched", Picture.objects.exclude(key="")),
+        ("the stored input is the one that was taken", Upload.objects.stored()),
+    ]
+    for invariant, rows in stored:
+        for row in rows.iterator():
+            if (found := _stored_sha256(row)) != row.sha256:
+                yield problem(invariant, str(row), row.sha256, found)
+
+
+def _stored_sha256(row: Picture | Upload) -> str | None:
+    try:
+        return images.stored_sha256(row.key, row.format)
+    except OSError as error:
+        return f"unreadable: {error.strerror}"

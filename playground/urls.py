@@ -2,7 +2,7 @@ from django.contrib import admin
 from django.urls import include, path
 
 from playground import webhooks
-from playground.views import catalog, gallery, pictures, playground, runs, share
+from playground.views import catalog, gallery, pictures, playground, runs, share, uploads
 from playground.views.health import healthz
 
 urlpatterns = [
@@ -28,6 +28,10 @@ urlpatterns = [
     path("pictures/<uuid:picture_id>/<str:size>/", pictures.picture_image, name="picture_image"),
     path("runs/<uuid:run_id>/share/", share.share_run, name="share_run"),
     path("account/links/", share.share_links, name="share_links"),
+    path("uploads/", uploads.uploads, name="uploads"),
+    path("uploads/<uuid:upload_id>/delete/", uploads.upload_delete, name="upload_delete"),
+    path("uploads/<uuid:upload_id>/<str:size>/", uploads.upload_image, name="upload_image"),
+    path("inputs/<str:signed>/", uploads.upload_signed, name="upload_signed"),
     path("s/<slug:token>/", share.share, name="share"),
     path("s/<slug:token>/revoke/", share.share_revoke, name="share_revoke"),
     path("s/<slug:token>/social.jpg", share.share_social, name="share_social"),

@@ -36,10 +36,10 @@ def normalise(
         raise ImageError(f"The file has {len(data) / 1e6:.1f} MB; {limit_bytes // 1_000_000} MB is the most.")
     with _one_at_a_time, in_plain_words():
         image, format = opened(data)
-        sampling = JpegImagePlugin.get_sampling(image) if format == "jpeg" else 0
+        has_coarse_colours = format == "webp" or JpegImagePlugin.get_sampling(image) == 2
         is_lossy = format == "jpeg" or (format == "webp" and b"VP8L" not in data)
         pixels = _pixels(image, longest_side)
-        for encoded, kind in _encodings(pixels, is_lossy=is_lossy, subsampling=2 if sampling == 2 else 0):
+        for encoded, kind in _encodings(pixels, is_lossy=is_lossy, subsampling=2 if has_coarse_colours else 0):
             if len(encoded) <= MAX_INPUT_BYTES:
                 return _rendered(encoded, kind, pixels, with_preview=longest_side is None)
         raise ImageError(f"The picture does not fit into {MAX_INPUT_BYTES // 1_000_000} MB; make it smaller.")

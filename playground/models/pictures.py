@@ -74,6 +74,10 @@ class UploadQuerySet(OwnedQuerySet):
         """Those that no run was made from."""
         return self.filter(~Exists(RunInput.objects.filter(upload=OuterRef("pk"))))
 
+    def stored(self) -> Self:
+        """Those whose files their owner has not removed."""
+        return self.exclude(key="")
+
 
 class Upload(models.Model):
     """An input picture of one account, as we encoded it: no metadata, upright, in a folder like a picture's.

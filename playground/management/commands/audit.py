@@ -7,9 +7,9 @@ from django.db.models import Model
 
 from accounts.models import CapWindow, Hold, Transfer, Wallet
 from playground import upkeep
-from playground.models import Job, Picture
+from playground.models import Job, Picture, Upload
 
-CHECKED: list[type[Model]] = [Wallet, Transfer, Hold, CapWindow, Job, Picture]
+CHECKED: list[type[Model]] = [Wallet, Transfer, Hold, CapWindow, Job, Picture, Upload]
 
 
 class Command(BaseCommand):

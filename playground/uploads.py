@@ -1,0 +1,198 @@
+"""Input pictures: taken, kept once per account, handed to upstreams, and removed when nobody needs them.
+
+The file comes first, the row after it, and a row's files go with it, so no row ever lacks its file. The row decides
+every race: two requests with one file end with one upload, and what is being used at this moment is not removed.
+"""
+
+import hashlib
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.core import signing
+from django.db import IntegrityError, transaction
+from django.db.models import ProtectedError, Sum
+from django.urls import reverse
+from django.utils import timezone
+
+from accounts.models import User
+from playground import images
+from playground.ids import new_id
+from playground.images import ImageError, Rendered
+from playground.models import Job, Picture, RunInput, Upload
+
+UNUSED_FOR = timedelta(days=3)
+SIGNED_FOR = timedelta(hours=1)
+_AT_ONCE = 500
+_signer = signing.TimestampSigner(salt="playground.uploads", sep=".")
+
+
+class QuotaReached(Exception):
+    """The account has as many input pictures as it may have; str() says so in plain words."""
+
+
+class InUse(Exception):
+    """A picture is being made from it at this moment."""
+
+
+class Gone(Exception):
+    """Its file is not there any more."""
+
+
+# --- Taking -------------------------------------------------------------------------------------------
+def take(user: User, data: bytes) -> Upload:
+    """The upload of this file: a new one, or the one that the account has of the same bytes.
+
+    Raises ImageError, QuotaReached, OSError (disk full).
+    """
+    return _take(user, hashlib.sha256(data).hexdigest(), lambda: images.normalise(data))
+
+
+def take_picture(user: User, picture: Picture) -> Upload:
+    """The upload of a picture from the gallery; of a preview that was not kept, its 768 px. Raises as `take` does."""
+    known = picture.sha256
+    if picture.is_locked:
+        known = hashlib.sha256(f"preview of {picture.sha256}".encode()).hexdigest()
+    return _take(
+        user, known, lambda: _from_gallery(picture), picture_id=picture.pk, is_preview=picture.is_locked
+    )
+
+
+def _from_gallery(picture: Picture) -> Rendered:
+    try:
+        data = images.path(picture.key, "original", picture.format).read_bytes()
+    except (FileNotFoundError, ValueError) as gone:
+        raise ImageError("That picture has been deleted.") from gone
+    side = images.PREVIEW_SIDE if picture.is_locked else None
+    return images.normalise(data, limit_bytes=images.MAX_BYTES, longest_side=side)
+
+
+def _take(user: User, content_sha256: str, normalise: Callable[[], Rendered], **about: Any) -> Upload:
+    if known := _touched(user, content_sha256):
+        return known
+    _check_quota(user, 0)
+    rendered, key = normalise(), images.new_key(new_id())
+    images.store(key, rendered)
+    try:
+        return _added(user, content_sha256, key, rendered, about)
+    except IntegrityError:  # the same file came twice at once, and the other was first
+        if known := _touched(user, content_sha256):
+            return known
+        raise
+    finally:
+        if not Upload.objects.filter(key=key).exists():
+            images.remove(key)
+
+
+def _touched(user: User, content_sha256: str) -> Upload | None:
+    """The account's upload of that content, safe from the sweep from now on."""
+    known = Upload.objects.visible_to(user).stored().filter(content_sha256=content_sha256)
+    return known.first() if known.update(last_used=timezone.now()) else None
+
+
+@transaction.atomic
+def _added(user: User, content_sha256: str, key: str, rendered: Rendered, about: dict[str, Any]) -> Upload:
+    """The row, within the quota. Whoever counts holds the account's row, so that two cannot both be the last one."""
+    User.objects.select_for_update(no_key=True).get(pk=user.pk)
+    _check_quota(user, len(rendered.original))
+    changes = {"key": key, "last_used": timezone.now(), **_measures(rendered), **about}
+    removed = Upload.objects.visible_to(user).filter(content_sha256=content_sha256, key="")
+    if removed.update(**changes):  # its owner removed it, a run still shows where it was, and now it is back
+        return Upload.objects.get(user=user, content_sha256=content_sha256)
+    return Upload.objects.create(user=user, content_sha256=content_sha256, **changes)
+
+
+def _measures(rendered: Rendered) -> dict[str, Any]:
+    return {
+        "format": rendered.format,
+        "width": rendered.width,
+        "height": rendered.height,
+        "size": len(rendered.original),
+        "sha256": rendered.sha256,
+        "thumb_width": rendered.thumb_width,
+        "thumb_height": rendered.thumb_height,
+    }
+
+
+def _check_quota(user: User, more_bytes: int) -> None:
+    stored = Upload.objects.visible_to(user).stored()
+    if stored.count() >= settings.UPLOADS_PER_ACCOUNT:
+        raise QuotaReached(
+            f"You have {settings.UPLOADS_PER_ACCOUNT:,} input pictures, which is the most. {_WAY_OUT}"
+        )
+    used, most = stored.aggregate(bytes=Sum("size"))["bytes"] or 0, settings.UPLOADS_BYTES_PER_ACCOUNT
+    if used + more_bytes > most:
+        raise QuotaReached(
+            f"Your input pictures take up {used / 1e6:.0f} of {most / 1e6:.0f} MB, so this one does not fit. {_WAY_OUT}"
+        )
+
+
+_WAY_OUT = "Remove one first; unused ones go by themselves after three days."
+
+
+# --- Handing out --------------------------------------------------------------------------------------
+def signed_url(upload: Upload) -> str:
+    """An address of ours that serves it for an hour to whoever has it; "" where the world cannot reach us."""
+    if not settings.BASE_URL:
+        return ""
+    return f"{settings.BASE_URL}{reverse('upload_signed', args=[_signer.sign(upload.pk.hex)])}"
+
+
+def by_signed(signed: str) -> Upload | None:
+    """The upload of a signed address, while that is valid."""
+    try:
+        pk = _signer.unsign(signed, max_age=SIGNED_FOR)
+    except signing.BadSignature:
+        return None
+    return Upload.objects.stored().filter(pk=pk, user__is_active=True).first()
+
+
+def read(upload: Upload) -> bytes:
+    """Its bytes, for an upstream. Raises Gone."""
+    try:
+        return images.path(upload.key, "original", upload.format).read_bytes()
+    except (FileNotFoundError, ValueError) as gone:
+        raise Gone from gone
+
+
+# --- Removing -----------------------------------------------------------------------------------------
+def remove(upload: Upload) -> None:
+    """What its owner asks for: the files go at once; the row stays where a run shows what it was made from.
+
+    Raises InUse while a picture is being made from it.
+    """
+    with transaction.atomic():
+        locked = Upload.objects.select_for_update().filter(pk=upload.pk).first()
+        if locked is None or not locked.key:
+            return
+        runs = RunInput.objects.filter(upload=locked).values("run")
+        if Job.objects.open().filter(run__in=runs).exists():
+            raise InUse
+        if runs.exists():
+            Upload.objects.filter(pk=locked.pk).update(key="")
+        else:
+            locked.delete()
+        images.remove(locked.key)
+
+
+def remove_unused() -> int:
+    """Removes what no run was made from and nobody has touched for three days. Returns how many."""
+    before = timezone.now() - UNUSED_FOR
+    old = Upload.objects.unused().filter(last_used__lt=before).values_list("pk", flat=True)
+    return sum(_removed(pk, before) for pk in list(old[:_AT_ONCE]))
+
+
+def _removed(pk: Any, before: Any) -> bool:
+    """The files go last and before the commit: whoever is killed in between leaves a row, which is found again."""
+    try:
+        with transaction.atomic():
+            row = Upload.objects.unused().filter(pk=pk, last_used__lt=before).select_for_update().first()
+            if row is None:
+                return False
+            row.delete()
+            if row.key:
+                images.remove(row.key)
+    except (ProtectedError, IntegrityError):  # a run has just been made from it
+        return False
+    return True
