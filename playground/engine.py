@@ -19,7 +19,6 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from functools import partial
 
-import httpx
 import uvloop
 from django.conf import settings
 from django.urls import reverse
@@ -38,6 +37,7 @@ from playground.providers.base import (
     Provider,
     Rejected,
     Report,
+    Started,
     State,
     TryLater,
 )
@@ -49,7 +49,6 @@ LIFETIME_S = 40.0
 DRAIN_S = 35.0  # less than LIFETIME_S: so a worker is free again before the successor hands over
 TICK_S = 0.1
 SWEEP_S = 15.0
-CLIENTS = 48
 SENDING_AT_ONCE = 128
 FETCHING_AT_ONCE = 12
 FETCH_ATTEMPTS = 6
@@ -71,17 +70,6 @@ def providers() -> dict[str, Provider]:
     if settings.AIGENERATE_API_KEY:
         known.append(AIGenerate(base_url=settings.AIGENERATE_BASE_URL, api_key=settings.AIGENERATE_API_KEY))
     return {provider.name: provider for provider in known}
-
-
-def api_clients() -> list[httpx.AsyncClient]:
-    """Clients to spread the jobs over. One pool walks all of its connections at every request: with 200 of them that
-    took half of the engine's time."""
-    limits = httpx.Limits(max_connections=8, max_keepalive_connections=1)
-    tls = httpx.create_ssl_context(trust_env=False)
-    return [
-        httpx.AsyncClient(verify=tls, limits=limits, follow_redirects=False, trust_env=False)
-        for _ in range(CLIENTS)
-    ]
 
 
 class LetGo(Exception):
@@ -110,8 +98,7 @@ class Drive:
 
     async def run(self) -> None:
         async with contextlib.AsyncExitStack() as open_clients:
-            self.clients = [await open_clients.enter_async_context(client) for client in api_clients()]
-            self.downloads = await open_clients.enter_async_context(
+            self.http = await open_clients.enter_async_context(
                 net.client(allowed_hosts=settings.NET_ALLOWED_HOSTS)
             )
             beats = asyncio.create_task(self._beat())
@@ -124,9 +111,6 @@ class Drive:
                 await self.commit.close()
                 self.image_threads.shutdown(wait=False)
                 self.disk_threads.shutdown(wait=False)
-
-    def _http(self, job: Job) -> httpx.AsyncClient:
-        return self.clients[job.pk.int % len(self.clients)]
 
     # --- The drive itself -----------------------------------------------------------------------------
     async def _claim_until_ending(self) -> None:
@@ -217,7 +201,7 @@ class Drive:
         if not job.claimed_id:
             raise LetGo(job.deadline)
         try:
-            is_ours = await provider.is_ours(self._http(job), job.claimed_id, callback_url(job) or "")
+            is_ours = await provider.is_ours(self.http, job.claimed_id, callback_url(job) or "")
         except TryLater:
             raise LetGo(_from_now(2 + 2 * random.random())) from None
         return await self.commit(jobs.started, job, job.claimed_id) if is_ours else await self._disown(job)
@@ -235,7 +219,7 @@ class Drive:
             if not await self.commit(jobs.sending, job):
                 return False
             try:
-                upstream_id = await provider.create(self._http(job), order_of(job))
+                started = await provider.create(self.http, order_of(job))
             except TryLater as busy:
                 await self.commit(jobs.not_started, job, self._later(job, provider, busy), busy.detail)
             except Rejected as refused:
@@ -243,16 +227,17 @@ class Drive:
             except OutcomeUnknown as unknown:
                 await self.commit(jobs.lost, job, unknown.detail)
             else:
-                return await self._started(job, provider, upstream_id)
+                return await self._started(job, provider, started)
         return False
 
-    async def _started(self, job: Job, provider: Provider, upstream_id: str) -> bool:
+    async def _started(self, job: Job, provider: Provider, started: Started) -> bool:
         try:
-            return await self.commit(jobs.started, job, upstream_id)
-        except Exception:
-            logger.error(
-                "job %s runs at %s as %s, which could not be stored", job.pk, provider.name, upstream_id
+            return await self.commit(
+                jobs.started, job, started.upstream_id, memo=started.memo, cost_micros=started.cost_micros
             )
+        except Exception:
+            upstream_id = started.upstream_id
+            logger.error("job %s runs at %s as %s, which is not stored", job.pk, provider.name, upstream_id)
             raise
 
     def _pause(self, provider: Provider) -> float:
@@ -274,7 +259,7 @@ class Drive:
                 await self._fail(job, Failure.TIMED_OUT)
                 return False
             try:
-                report = await provider.look(self._http(job), job.upstream_id or "")
+                report = await provider.look(self.http, job.upstream_id or "", job.upstream_memo)
             except TryLater as nothing:
                 misses += 1
                 pause = nothing.retry_after_s or min(2**misses, 20) * (0.5 + random.random())
@@ -344,14 +329,14 @@ class Drive:
     async def _ask_again(self, job: Job, provider: Provider) -> list[str]:
         """A result's address can die: the upstream is asked once for a new one."""
         try:
-            return list((await provider.look(self._http(job), job.upstream_id or "")).urls)
+            return list((await provider.look(self.http, job.upstream_id or "", job.upstream_memo)).urls)
         except TryLater:
             return []
 
     async def _fetch_once(self, job: Job, provider: Provider, url: str) -> None:
         data = await provider.draw(url)
         if data is None:
-            data = await net.download(self.downloads, url)
+            data = await net.download(self.http, url)
         in_thread = asyncio.get_running_loop().run_in_executor
         rendered = await in_thread(
             self.image_threads, partial(images.render, data, with_preview=job.is_preview)

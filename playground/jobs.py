@@ -349,8 +349,15 @@ def hint(token: str, claimed_id: str) -> bool:
     return known.exists()
 
 
-def started(job: Job, upstream_id: str) -> bool:
-    return _move(job, Job.State.SUBMITTING, Job.State.RUNNING, upstream_id=upstream_id)
+def started(job: Job, upstream_id: str, *, memo: str = "", cost_micros: int | None = None) -> bool:
+    return _move(
+        job,
+        Job.State.SUBMITTING,
+        Job.State.RUNNING,
+        upstream_id=upstream_id,
+        upstream_memo=memo,
+        reported_cost_micros=cost_micros,
+    )
 
 
 def ready(job: Job, urls: Sequence[str]) -> bool:

@@ -9,13 +9,13 @@ import uuid
 from dataclasses import replace
 from typing import Any
 
-import httpx
 import pytest
 from PIL import Image, ImageChops, ImageStat
 
 from playground.providers import drawing
 from playground.providers.base import Failure, Order, Report, State, TryLater
 from playground.providers.sandbox import MAGIC_WORDS, Drawing, Sandbox, style_of
+from tests.canned import Canned, never
 
 SLUG = "black-forest-labs-black-forest-labs-flux-2-{}-1-0s-{}"
 MODELS = [
@@ -36,24 +36,12 @@ ORDER = Order(
 )
 
 
-def nobody(request: httpx.Request) -> httpx.Response:
-    raise AssertionError("the sandbox asks nobody")
-
-
 def create(sandbox: Sandbox, order: Order = ORDER) -> str:
-    async def ask() -> str:
-        async with httpx.AsyncClient(transport=httpx.MockTransport(nobody)) as http:
-            return await sandbox.create(http, order)
-
-    return asyncio.run(ask())
+    return asyncio.run(sandbox.create(Canned(never), order)).upstream_id
 
 
 def look(sandbox: Sandbox, upstream_id: str) -> Report:
-    async def ask() -> Report:
-        async with httpx.AsyncClient(transport=httpx.MockTransport(nobody)) as http:
-            return await sandbox.look(http, upstream_id)
-
-    return asyncio.run(ask())
+    return asyncio.run(sandbox.look(Canned(never), upstream_id))
 
 
 def drawn(order: Order = ORDER, **changes: Any) -> bytes:

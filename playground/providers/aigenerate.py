@@ -7,21 +7,25 @@ answer that does not say no means that the task runs, whatever else the answer s
 A seed is not sent: this API documents none.
 """
 
-import asyncio
 import json
 import logging
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
-import httpx
-
-from playground.providers.base import Failure, Order, OutcomeUnknown, Rejected, Report, State, TryLater
+from playground.net import Client, NoAnswer, NotSent, Reply, retry_after_s
+from playground.providers.base import (
+    Failure,
+    Order,
+    OutcomeUnknown,
+    Rejected,
+    Report,
+    Started,
+    State,
+    TryLater,
+)
 
 # --- Their words to ours ------------------------------------------------------------------------------
 STATES = {
@@ -46,18 +50,7 @@ MODERATED = re.compile(
     re.IGNORECASE,
 )
 
-NOT_SENT = (
-    httpx.ConnectError,
-    httpx.ConnectTimeout,
-    httpx.PoolTimeout,
-    httpx.UnsupportedProtocol,
-    httpx.InvalidURL,
-)
-
 CREATE_S, LOOK_S = 30, 15
-_REACH_S = 8
-_MOST_BYTES = 1_000_000
-_LONGEST_RETRY_AFTER_S = 3600.0
 _LONGEST_ID = 200
 
 logger = logging.getLogger(__name__)
@@ -65,6 +58,10 @@ logger = logging.getLogger(__name__)
 
 class AIGenerate:
     resend_is_safe = False
+    longest_create_s: float = CREATE_S
+    inputs_by: Literal["upload", "base64", "url"] = "url"
+    result_hosts: tuple[str, ...] = ()
+    most_at_once: Mapping[str, int] = {}
 
     def __init__(self, *, base_url: str, api_key: str, name: str = "aigenerate") -> None:
         if not api_key.isascii() or not api_key.isprintable():
@@ -73,7 +70,7 @@ class AIGenerate:
         self._base_url = base_url.rstrip("/")
         self._api_key = api_key
 
-    async def create(self, http: httpx.AsyncClient, order: Order) -> str:
+    async def create(self, http: Client, order: Order) -> Started:
         inputs = {**order.fixed, "prompt": order.prompt, "aspect_ratio": order.aspect_ratio}
         body = {"model": order.model, "input": inputs}
         if order.callback_url:
@@ -84,10 +81,10 @@ class AIGenerate:
         if failure := refusal(answer):
             raise Rejected(failure, answer.detail)
         if task_id := answer.task_id:
-            return task_id
+            return Started(upstream_id=task_id)
         raise OutcomeUnknown(answer.detail)
 
-    async def look(self, http: httpx.AsyncClient, upstream_id: str) -> Report:
+    async def look(self, http: Client, upstream_id: str, memo: str = "") -> Report:
         answer = await self._record(http, upstream_id)
         if answer.code in OVER:
             return failed(answer.msg, answer.detail)
@@ -97,7 +94,7 @@ class AIGenerate:
             raise TryLater(answer.detail, retry_after_s=answer.retry_after_s)
         return self._report(word.strip().lower(), answer.data)
 
-    async def is_ours(self, http: httpx.AsyncClient, upstream_id: str, callback_url: str) -> bool:
+    async def is_ours(self, http: Client, upstream_id: str, callback_url: str) -> bool:
         answer = await self._record(http, upstream_id)
         if answer.verdict != 200 or not answer.data:
             raise TryLater(answer.detail, retry_after_s=answer.retry_after_s)
@@ -108,7 +105,7 @@ class AIGenerate:
     async def draw(self, url: str) -> bytes | None:
         return None
 
-    async def _record(self, http: httpx.AsyncClient, upstream_id: str) -> "Answer":
+    async def _record(self, http: Client, upstream_id: str) -> "Answer":
         try:
             query = {"taskId": upstream_id}
             return await self._ask(http, "GET", "/jobs/recordInfo", within_s=LOOK_S, params=query)
@@ -127,39 +124,31 @@ class AIGenerate:
                 log_unknown_state(self.name, self._clean(word)[:40])
         return Report(state=State.RUNNING, progress=percent(data.get("progress")))
 
-    async def _ask(
-        self, http: httpx.AsyncClient, method: str, path: str, *, within_s: float, **more: Any
-    ) -> "Answer":
-        """TryLater where nothing was sent, OutcomeUnknown where no whole answer came back."""
-        headers = {"Authorization": f"Bearer {self._api_key}", "Accept-Encoding": "identity"}
-        timeout = httpx.Timeout(within_s, connect=_REACH_S, pool=_REACH_S)
-        try:
-            request = http.build_request(
-                method, self._base_url + path, headers=headers, timeout=timeout, **more
-            )
-            async with asyncio.timeout(within_s):
-                reply = await http.send(request, stream=True, follow_redirects=False)
-                try:
-                    body = await read(reply)
-                finally:
-                    await reply.aclose()
-        except NOT_SENT as error:
-            raise TryLater(self._clean(f"Not reached: {type(error).__name__} {error}")) from None
-        except (httpx.HTTPError, httpx.StreamError, TimeoutError) as error:
-            raise OutcomeUnknown(self._clean(f"No answer: {type(error).__name__} {error}")) from None
-        return self._answer(reply, parse(body))
+    async def balance(self, http: Client) -> str:
+        return ""
 
-    def _answer(self, reply: httpx.Response, envelope: Mapping[str, Any]) -> "Answer":
+    async def _ask(self, http: Client, method: str, path: str, *, within_s: float, **more: Any) -> "Answer":
+        """TryLater where nothing was sent, OutcomeUnknown where no whole answer came back."""
+        headers = {"Authorization": f"Bearer {self._api_key}"}
+        try:
+            reply = await http.ask(method, self._base_url + path, headers=headers, within_s=within_s, **more)
+        except NotSent as error:
+            raise TryLater(self._clean(f"Not reached: {error}")) from None
+        except NoAnswer as error:
+            raise OutcomeUnknown(self._clean(f"No answer: {error}")) from None
+        return self._answer(reply, parse(reply.body))
+
+    def _answer(self, reply: Reply, envelope: Mapping[str, Any]) -> "Answer":
         code, data = number(envelope.get("code")), envelope.get("data")
         msg = next((envelope[name] for name in ("msg", "message") if isinstance(envelope.get(name), str)), "")
         said = f"code {code}: {msg}" if envelope else "no JSON"
         return Answer(
-            status=reply.status_code,
+            status=reply.status,
             code=code,
             msg=msg,
             data=data if isinstance(data, dict) else {},
-            detail=self._clean(f"HTTP {reply.status_code}, {said}"),
-            retry_after_s=retry_after(reply.headers.get("retry-after")),
+            detail=self._clean(f"HTTP {reply.status}, {said}"),
+            retry_after_s=retry_after_s(reply.headers),
         )
 
     def _clean(self, text: str) -> str:
@@ -247,32 +236,3 @@ def parse(text: str | bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-async def read(reply: httpx.Response) -> bytes:
-    """The body, or nothing where it is larger than any true answer."""
-    body = bytearray()
-    async for piece in reply.aiter_bytes():
-        body += piece
-        if len(body) > _MOST_BYTES:
-            return b""
-    return bytes(body)
-
-
-def retry_after(value: str | None) -> float | None:
-    """Seconds from now, from either form of the header; never more than an hour."""
-    if value is None:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = _until(value)
-    return min(max(seconds, 0.0), _LONGEST_RETRY_AFTER_S) if math.isfinite(seconds) else None
-
-
-def _until(date: str) -> float:
-    try:
-        moment = parsedate_to_datetime(date)
-    except ValueError:
-        return math.nan
-    return (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds()

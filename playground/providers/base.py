@@ -12,9 +12,9 @@ Django nor our tables, and says of every error the one fact that its caller must
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-import httpx
+from playground.net import Client
 
 
 class Failure(StrEnum):
@@ -31,8 +31,26 @@ class Failure(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Input:
+    """An input picture, encoded by us. `name` cannot be guessed and is the same for the same bytes.
+
+    `url` is an address of ours that serves it for an hour; "" where nobody outside can reach us.
+    """
+
+    name: str
+    content_type: str
+    width: int
+    height: int
+    data: bytes = field(repr=False)
+    url: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Order:
-    """What one job asks of an upstream. Sizes are pixels; `aspect_ratio` is "16:9"; `resolution` is "1K", "2K" or ""."""
+    """What one job asks of an upstream. Sizes are pixels; `aspect_ratio` is "16:9"; `resolution` is "1K", "2K" or "".
+
+    With `inputs` it is an edit, and `aspect_ratio` and the size are those of the result that is wanted.
+    """
 
     job_id: str
     model: str
@@ -44,6 +62,7 @@ class Order:
     seed: int | None = None
     fixed: Mapping[str, Any] = field(default_factory=dict)
     callback_url: str | None = None
+    inputs: tuple[Input, ...] = ()
 
 
 class State(StrEnum):
@@ -54,14 +73,31 @@ class State(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What a look at a running job found. `look_after_s`: when the upstream itself knows that looking is worth it."""
+    """What a look at a running job found. `look_after_s`: when the upstream itself knows that looking is worth it.
+
+    `cost_micros`: what the upstream says that it charges, in micro-dollars, where it says so.
+    """
 
     state: State
     urls: tuple[str, ...] = ()
+    cost_micros: int | None = None
     progress: int | None = None
     failure: Failure | None = None
     detail: str = ""
     look_after_s: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """A create that was accepted. `memo`: what `look` needs besides the id, at most 500 characters, kept with the job.
+
+    `picture`: the picture itself, from an upstream that answers with it; nothing is looked at or downloaded then.
+    """
+
+    upstream_id: str
+    memo: str = ""
+    cost_micros: int | None = None
+    picture: bytes | None = field(default=None, repr=False)
 
 
 class ProviderError(Exception):
@@ -87,20 +123,30 @@ class OutcomeUnknown(ProviderError):
 
 
 class Provider(Protocol):
-    """`http` is the engine's one client. `resend_is_safe`: two creates for one job make one picture and one cost."""
+    """`http` is the engine's one client, `playground.net.Client`.
+
+    `resend_is_safe`: two creates for one job make one picture and one cost. `longest_create_s`: what a create may take,
+    at most 120. `inputs_by`: how it takes input pictures; "url" needs `Input.url`. `result_hosts`: where its pictures
+    may come from, "bfl.ai" standing for its subdomains too; empty for anywhere public. `most_at_once`: jobs that it
+    lets run, by upstream model, "" standing for all of them together.
+    """
 
     name: str
     resend_is_safe: bool
+    longest_create_s: float
+    inputs_by: Literal["upload", "base64", "url"]
+    result_hosts: tuple[str, ...]
+    most_at_once: Mapping[str, int]
 
-    async def create(self, http: httpx.AsyncClient, order: Order) -> str:
-        """Starts the job, returns the upstream's id for it. Raises any ProviderError."""
+    async def create(self, http: Client, order: Order) -> Started:
+        """Starts the job. Raises any ProviderError."""
         ...
 
-    async def look(self, http: httpx.AsyncClient, upstream_id: str) -> Report:
+    async def look(self, http: Client, upstream_id: str, memo: str) -> Report:
         """Where the job is. Raises TryLater when nothing could be learnt."""
         ...
 
-    async def is_ours(self, http: httpx.AsyncClient, upstream_id: str, callback_url: str) -> bool:
+    async def is_ours(self, http: Client, upstream_id: str, callback_url: str) -> bool:
         """Whether the upstream itself says that this id was created with this callback address of ours.
 
         Finds a job whose create was answered into the void. Raises TryLater when nothing could be learnt.
@@ -109,4 +155,8 @@ class Provider(Protocol):
 
     async def draw(self, url: str) -> bytes | None:
         """The picture itself, for a provider that makes it here; None where `url` is to be downloaded."""
+        ...
+
+    async def balance(self, http: Client) -> str:
+        """What is left there, in the upstream's own unit: "1,234.5 credits"; "" where it cannot say. Raises TryLater."""
         ...

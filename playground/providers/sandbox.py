@@ -13,15 +13,15 @@ import io
 import random
 import re
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Self
+from typing import Literal, Self
 
-import httpx
-
+from playground.net import Client
 from playground.providers import drawing
-from playground.providers.base import Failure, Order, Report, State, TryLater
+from playground.providers.base import Failure, Order, Report, Started, State, TryLater
 
 MAGIC_WORDS = {
     "[fail]": "the drawing fails at the end",
@@ -60,24 +60,28 @@ _ENDINGS = {"[fail]": Ending.FAIL, "[moderated]": Ending.MODERATED, "[bad pictur
 
 class Sandbox:
     resend_is_safe = True
+    longest_create_s = 5.0
+    inputs_by: Literal["upload", "base64", "url"] = "base64"
+    result_hosts: tuple[str, ...] = ()
+    most_at_once: Mapping[str, int] = {}
 
     def __init__(self, *, delay_s: float, name: str = "sandbox") -> None:
         self.name = name
         self._delay_s = delay_s
         self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="sandbox")
 
-    async def create(self, http: httpx.AsyncClient, order: Order) -> str:
+    async def create(self, http: Client, order: Order) -> Started:
         if "[flaky]" in order.prompt.lower() and random.random() < 0.5:
             raise TryLater("[flaky] in the prompt: put off")
-        return str(Drawing.of(order, self._delay_s, time.time()))
+        return Started(upstream_id=str(Drawing.of(order, self._delay_s, time.time())))
 
-    async def look(self, http: httpx.AsyncClient, upstream_id: str) -> Report:
+    async def look(self, http: Client, upstream_id: str, memo: str = "") -> Report:
         ordered = Drawing.parse(upstream_id)
         if ordered is None:
             return Report(state=State.FAILED, failure=Failure.NO_PICTURE, detail="not an id of the sandbox")
         return ordered.report(time.time())
 
-    async def is_ours(self, http: httpx.AsyncClient, upstream_id: str, callback_url: str) -> bool:
+    async def is_ours(self, http: Client, upstream_id: str, callback_url: str) -> bool:
         return False  # it calls nobody back
 
     async def draw(self, url: str) -> bytes | None:
@@ -85,6 +89,9 @@ class Sandbox:
         if ordered is None:
             return None
         return await asyncio.get_running_loop().run_in_executor(self._threads, ordered.jpeg)
+
+    async def balance(self, http: Client) -> str:
+        return ""
 
 
 @dataclass(frozen=True, kw_only=True)

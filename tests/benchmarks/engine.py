@@ -202,13 +202,12 @@ def sample(up: FakeUpstream) -> bytes:
     """A picture such as the upstream gives."""
     import asyncio
 
-    import httpx
-
+    from playground import net
     from playground.providers.aigenerate import AIGenerate
     from playground.providers.base import Order
 
     async def one() -> str:
-        async with httpx.AsyncClient() as http:
+        async with net.client(allowed_hosts=[]) as http:
             provider = AIGenerate(base_url=up.base_url, api_key=up.api_key)
             order = Order(
                 job_id="1",
@@ -219,7 +218,7 @@ def sample(up: FakeUpstream) -> bytes:
                 width=1024,
                 height=1024,
             )
-            upstream_id = await provider.create(http, order)
+            upstream_id = (await provider.create(http, order)).upstream_id
             while not (report := await provider.look(http, upstream_id)).urls:
                 await asyncio.sleep(0.05)
             return report.urls[0]
