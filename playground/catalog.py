@@ -13,6 +13,7 @@ from django.conf import settings
 from playground.models import Route, Variant
 
 SANDBOX = "sandbox"
+AUTO = "auto"  # the aspect ratio of the first input picture, or the nearest that a variant makes
 _PIXELS = {"2K": 2048 * 2048}
 _PIXELS_OTHERWISE = 1024 * 1024
 _SIZE_STEP = 16
@@ -45,14 +46,30 @@ def route_for(variant: Variant) -> Route | None:
     return next((route for route in variant.routes.all() if route.provider in providers), None)
 
 
-def why_not(variant: Variant) -> str:
-    """Why this variant cannot be ordered right now, in plain words; empty where it can."""
-    if variant.needs_input_picture:
-        return "Needs an input picture, which cannot be added yet."
+def why_not(variant: Variant, *, inputs: int | None = 0) -> str:
+    """Why this variant cannot be ordered right now, in plain words; empty where it can.
+
+    `inputs`: how many input pictures are chosen; None asks only whether it can be had at all.
+    """
+    if inputs is not None and (refusal := refusal_of_inputs(variant, inputs)):
+        return f"{refusal[0].upper()}{refusal[1:]}."
     if variant.price_micros is None:
         return "Has no price yet, so it cannot be ordered."
     if route_for(variant) is None:
         return "No upstream that offers it is set up here."
+    return ""
+
+
+def refusal_of_inputs(variant: Variant, inputs: int) -> str:
+    """What is wrong with that many input pictures, as the end of a sentence about the variant; empty where nothing is."""
+    if inputs < variant.fewest_inputs:
+        fewest = variant.fewest_inputs
+        return "needs an input picture" if fewest == 1 else f"needs {fewest} input pictures"
+    if inputs > variant.most_inputs:
+        most = variant.most_inputs
+        if most == 0:
+            return "takes no input picture"
+        return f"takes only {most} input picture{'s' if most > 1 else ''}"
     return ""
 
 
@@ -76,6 +93,16 @@ def size(aspect_ratio: str, resolution: str) -> tuple[int, int]:
 
 def _step(pixels: float) -> int:
     return int(pixels + 1e-6) // _SIZE_STEP * _SIZE_STEP
+
+
+def nearest_ratio(variant: Variant, width: int, height: int) -> str:
+    """The ratio that this variant makes and that is nearest to the shape of a picture."""
+    return min(variant.aspect_ratios, key=lambda ratio: abs(math.log(_across(ratio) * height / width)))
+
+
+def _across(ratio: str) -> float:
+    across, down = (int(part) for part in ratio.split(":"))
+    return across / down
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 import hashlib
 import secrets
-from collections.abc import Sequence
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +13,12 @@ from django.http import QueryDict
 from django.utils.http import urlencode
 
 from playground import catalog, jobs
-from playground.models import Job, Run, Variant
+from playground.models import Job, Run, Upload, Variant
 
 DEFAULT_RATIO = "1:1"
 MAX_PROMPT = 20_000  # what is read at all; each variant has its own limit, which `jobs` enforces
 MAX_SEED_DIGITS = 20
+MAX_INPUTS_READ = 20  # what is read at all; each variant takes as many as it takes
 
 
 class VariantsField(forms.Field):
@@ -33,6 +36,35 @@ class VariantsField(forms.Field):
         return [variant for variant in self.on_offer if variant.slug in wanted]
 
 
+def own_inputs(ids: Sequence[str], user: Any) -> list[Upload]:
+    """The person's own uploads among these ids, in this order, each once. Others, and what is no id, are left out."""
+    wanted = dict.fromkeys(_uuids(ids[:MAX_INPUTS_READ]))
+    if not wanted or user is None:
+        return []
+    own = {upload.pk: upload for upload in Upload.objects.visible_to(user).stored().filter(pk__in=wanted)}
+    return [own[pk] for pk in wanted if pk in own]
+
+
+def _uuids(ids: Sequence[str]) -> Iterator[uuid.UUID]:
+    for text in ids:
+        with suppress(ValueError):
+            yield uuid.UUID(text)
+
+
+class InputsField(forms.Field):
+    """Ids in, uploads out, in order. One that is not there, or not the person's, is an error."""
+
+    widget = forms.SelectMultiple
+    user: Any = None
+
+    def clean(self, value: Sequence[str]) -> list[Upload]:
+        ids = list(dict.fromkeys(value or ()))
+        found = own_inputs(ids, self.user)
+        if len(found) != len(ids):
+            raise forms.ValidationError("An input picture is not there any more. Add it again.")
+        return found
+
+
 class RunForm(forms.Form):
     """What POST /runs/ takes. What a variant refuses (a ratio, a long prompt) is said by `jobs.submit_run`."""
 
@@ -44,17 +76,19 @@ class RunForm(forms.Form):
         },
     )
     variants = VariantsField()
+    inputs = InputsField(required=False)
     aspect_ratio = forms.CharField(required=False, max_length=10)
     count = forms.IntegerField(required=False, min_value=1, max_value=jobs.MAX_COUNT)
     seed = forms.IntegerField(required=False, min_value=0, max_value=jobs.MAX_SEED)
     pay = forms.ChoiceField(required=False, choices=Run.Pay)
     nonce = forms.CharField(required=False, max_length=200)
 
-    def __init__(self, data: QueryDict, *, on_offer: Sequence[Variant]) -> None:
+    def __init__(self, data: QueryDict, *, on_offer: Sequence[Variant], user: Any) -> None:
         super().__init__(data)
-        field = self.fields["variants"]
-        assert isinstance(field, VariantsField)
-        field.on_offer = on_offer
+        variants, inputs = self.fields["variants"], self.fields["inputs"]
+        assert isinstance(variants, VariantsField) and isinstance(inputs, InputsField)
+        variants.on_offer = on_offer
+        inputs.user = user
         self.fields["count"].error_messages |= dict.fromkeys(
             ["invalid", "min_value", "max_value"], f"Choose 1 to {jobs.MAX_COUNT} pictures per variant."
         )
@@ -80,7 +114,8 @@ class RunForm(forms.Form):
             # The page hides the field then, and what nobody sees can be neither wrong nor meant.
             asked["seed"] = None
             self.errors.pop("seed", None)
-        asked["aspect_ratio"] = asked.get("aspect_ratio") or common_ratio(asked.get("variants", []))
+        if not asked.get("aspect_ratio"):
+            asked["aspect_ratio"] = _usual_ratio(asked.get("variants", []), asked.get("inputs", []))
         asked["nonce"] = _stored_nonce(asked)
         return asked
 
@@ -90,11 +125,16 @@ def _stored_nonce(asked: dict[str, Any]) -> str:
     nonce = asked.get("nonce") or secrets.token_urlsafe(24)
     slugs = [variant.slug for variant in asked.get("variants", [])]
     content = [asked.get(name) for name in ("prompt", "aspect_ratio", "count", "seed", "pay")]
-    return hashlib.sha256(repr((nonce, slugs, content)).encode()).hexdigest()
+    inputs = [str(upload.pk) for upload in asked.get("inputs", [])]
+    return hashlib.sha256(repr((nonce, slugs, content, inputs)).encode()).hexdigest()
 
 
 def new_nonce() -> str:
     return secrets.token_urlsafe(16)
+
+
+def _usual_ratio(variants: Sequence[Variant], inputs: Sequence[Upload]) -> str:
+    return catalog.AUTO if inputs else common_ratio(variants)
 
 
 def common_ratio(variants: Sequence[Variant]) -> str:
@@ -113,24 +153,39 @@ class Draft:
     count: int
     seed: str
     pay: str
+    inputs: list[Upload]
 
     @classmethod
-    def read(cls, data: QueryDict, on_offer: Sequence[Variant]) -> "Draft":
+    def read(cls, data: QueryDict, on_offer: Sequence[Variant], user: Any = None) -> "Draft":
+        """A variant that refuses the input pictures stays chosen, and `input_refusal` says so."""
         wanted = set(data.getlist("variants"))
-        chosen = [v for v in on_offer if v.slug in wanted and not catalog.why_not(v)]
+        chosen = [v for v in on_offer if v.slug in wanted and not catalog.why_not(v, inputs=None)]
+        inputs = own_inputs(data.getlist("inputs"), user)
+        ratio = data.get("aspect_ratio", "")
+        if not ratio or (ratio == catalog.AUTO and not inputs):
+            ratio = _usual_ratio(chosen, inputs)
         count = data.get("count", "")
         return cls(
             prompt=data.get("prompt", "")[:MAX_PROMPT].encode(errors="replace").decode(),
             chosen=chosen,
-            aspect_ratio=data.get("aspect_ratio") or common_ratio(chosen),
+            aspect_ratio=ratio,
             count=int(count) if count in _COUNTS else 1,
             seed=data.get("seed", "")[:MAX_SEED_DIGITS],
             pay=Run.Pay.CREDITS if data.get("pay") == Run.Pay.CREDITS else Run.Pay.PREVIEW,
+            inputs=inputs,
         )
+
+    @property
+    def input_refusal(self) -> str:
+        """Why a chosen variant cannot have these input pictures, or not do without, in plain words; empty where all can."""
+        refusals = ((v.label, catalog.refusal_of_inputs(v, len(self.inputs))) for v in self.chosen)
+        return next((f"{label} {refusal}." for label, refusal in refusals if refusal), "")
 
     @property
     def ratio_refusal(self) -> str:
         """Why a chosen variant cannot have the chosen ratio, in plain words; empty where all can."""
+        if self.aspect_ratio == catalog.AUTO:
+            return ""
         refusing = [v.label for v in self.chosen if self.aspect_ratio not in v.aspect_ratios]
         if not refusing:
             return ""
@@ -166,6 +221,7 @@ def query_of_run(run: Run) -> str:
             "count": run.count,
             "seed": "" if run.seed is None else run.seed,
             "pay": run.pay,
+            "inputs": [str(pk) for pk in run.inputs.values_list("upload_id", flat=True)],
         },
         doseq=True,
     )
@@ -179,5 +235,7 @@ def query_of_job(job: Job) -> str:
             "variants": job.variant.slug,
             "aspect_ratio": job.params["aspect_ratio"],
             "seed": job.params.get("seed", ""),
-        }
+            "inputs": job.params.get("inputs", []),
+        },
+        doseq=True,
     )

@@ -22,7 +22,7 @@ from accounts import ledger, rows
 from accounts.models import Hold, Transfer, User, Wallet
 from playground import catalog, drives
 from playground.images import Rendered
-from playground.models import Job, JobEvent, Picture, Run, Switch, Variant
+from playground.models import Job, JobEvent, Picture, Run, RunInput, Switch, Upload, Variant
 
 LEASE = timedelta(seconds=12)
 MAX_COUNT = 4
@@ -39,6 +39,7 @@ EXPLAINED = {
     "bad_picture": "What the upstream sent was not a whole picture.",
     "timed_out": "It took too long, so we stopped waiting.",
     "outcome_unknown": "The connection broke while it was being sent, and the upstream never answered.",
+    "input_gone": "An input picture of this run has been removed, so it cannot be made.",
     "given_up": "The operator ended this job.",
 }
 
@@ -67,14 +68,16 @@ def submit_run(
     seed: int | None,
     pay: str,
     nonce: str,
+    inputs: Sequence[Upload] = (),
 ) -> Run:
     """Makes the run, its jobs and their holds, all of it or none. The same `nonce` gives the same run again.
 
-    The variants come from `catalog`, with their prices. Raises NotPossible, or a ledger.Refusal.
+    The variants come from `catalog`, with their prices, and `inputs` are the person's own. Raises NotPossible, or a
+    ledger.Refusal.
     """
     if known := Run.objects.filter(user=user, nonce=nonce).first():
         return known
-    _check(prompt, variants, aspect_ratio, count, seed)
+    _check(prompt, variants, aspect_ratio, count, seed, inputs)
     run = Run(
         user=user,
         prompt=prompt,
@@ -85,10 +88,15 @@ def submit_run(
         nonce=nonce,
     )
     first_seed = secrets.randbelow(MAX_SEED - MAX_COUNT) if seed is None else seed
-    jobs = [_new_job(run, variant, ordinal, first_seed) for variant in variants for ordinal in range(count)]
+    jobs = [
+        _new_job(run, variant, ordinal, _params(run, variant, first_seed + ordinal, inputs))
+        for variant in variants
+        for ordinal in range(count)
+    ]
     try:
         with transaction.atomic():
             run.save(force_insert=True)
+            _attach(run, inputs)
             _hold_and_queue(user, jobs)
     except IntegrityError:
         if known := Run.objects.filter(user=user, nonce=nonce).first():
@@ -97,7 +105,24 @@ def submit_run(
     return run
 
 
-def _check(prompt: str, variants: Sequence[Variant], aspect_ratio: str, count: int, seed: int | None) -> None:
+def _attach(run: Run, inputs: Sequence[Upload]) -> None:
+    """Touched first, so that whoever is about to remove one of them either sees this run or was faster."""
+    own = Upload.objects.visible_to(run.user).stored().filter(pk__in=[upload.pk for upload in inputs])
+    if own.update(last_used=timezone.now()) != len(inputs):
+        raise NotPossible("inputs", "An input picture is not there any more. Add it again.")
+    RunInput.objects.bulk_create(
+        RunInput(run=run, upload=upload, position=position) for position, upload in enumerate(inputs)
+    )
+
+
+def _check(
+    prompt: str,
+    variants: Sequence[Variant],
+    aspect_ratio: str,
+    count: int,
+    seed: int | None,
+    inputs: Sequence[Upload],
+) -> None:
     if not variants:
         raise NotPossible("variants", "Choose at least one variant.")
     if not 1 <= count <= MAX_COUNT:
@@ -110,13 +135,17 @@ def _check(prompt: str, variants: Sequence[Variant], aspect_ratio: str, count: i
     if "\x00" in prompt:
         raise NotPossible("prompt", "The prompt has a character in it that cannot be sent.")
     for variant in variants:
-        _check_variant(variant, prompt, aspect_ratio)
+        _check_variant(variant, prompt, aspect_ratio, len(inputs))
 
 
-def _check_variant(variant: Variant, prompt: str, aspect_ratio: str) -> None:
-    if reason := catalog.why_not(variant):
+def _check_variant(variant: Variant, prompt: str, aspect_ratio: str, inputs: int) -> None:
+    if reason := catalog.why_not(variant, inputs=None):
         raise NotPossible("variants", f"{variant.label}: {reason}")
-    if aspect_ratio not in variant.aspect_ratios:
+    if refusal := catalog.refusal_of_inputs(variant, inputs):
+        raise NotPossible("inputs", f"{variant.label} {refusal}.")
+    if aspect_ratio == catalog.AUTO and not inputs:
+        raise NotPossible("aspect_ratio", "The shape follows the first input picture, and there is none.")
+    if aspect_ratio not in variant.aspect_ratios and aspect_ratio != catalog.AUTO:
         takes = ", ".join(variant.aspect_ratios)
         raise NotPossible("aspect_ratio", f"{variant.label} does not make {aspect_ratio}. It makes {takes}.")
     bounds = variant.parameters.get("prompt", {})
@@ -125,21 +154,31 @@ def _check_variant(variant: Variant, prompt: str, aspect_ratio: str) -> None:
         raise NotPossible("prompt", f"{variant.label} takes a prompt of {least} to {most:,} characters.")
 
 
-def _new_job(run: Run, variant: Variant, ordinal: int, first_seed: int) -> Job:
-    """An unsaved job, with the price of this moment. Pictures of one ordinal share a seed, so that they compare."""
-    route = catalog.route_for(variant)
-    if route is None:
-        raise NotPossible("variants", f"{variant.label}: {catalog.why_not(variant)}")
-    width, height = catalog.size(run.aspect_ratio, variant.resolution)
+def _params(run: Run, variant: Variant, seed: int, inputs: Sequence[Upload]) -> dict[str, Any]:
+    """What a job asks for. Pictures of one ordinal share a seed, so that they compare."""
+    ratio = run.aspect_ratio
+    if ratio == catalog.AUTO:
+        ratio = catalog.nearest_ratio(variant, inputs[0].width, inputs[0].height)
+    width, height = catalog.size(ratio, variant.resolution)
     params: dict[str, Any] = {
         "prompt": run.prompt.strip(),
-        "aspect_ratio": run.aspect_ratio,
+        "aspect_ratio": ratio,
         "resolution": variant.resolution,
         "width": width,
         "height": height,
     }
     if catalog.takes_seed(variant):
-        params["seed"] = (first_seed + ordinal) % (MAX_SEED + 1)
+        params["seed"] = seed % (MAX_SEED + 1)
+    if inputs:
+        params["inputs"] = [str(upload.pk) for upload in inputs]
+    return params
+
+
+def _new_job(run: Run, variant: Variant, ordinal: int, params: dict[str, Any]) -> Job:
+    """An unsaved job, with the price of this moment."""
+    route = catalog.route_for(variant)
+    if route is None:
+        raise NotPossible("variants", f"{variant.label}: {catalog.why_not(variant, inputs=None)}")
     now = timezone.now()
     return Job(
         run=run,
@@ -211,10 +250,12 @@ def retry(job: Job) -> Job:
     if job.state not in (Job.State.FAILED, Job.State.CANCELLED):
         raise NotPossible("job", "Only a picture that failed or was cancelled can be tried again.")
     variant = next(iter(catalog.by_slugs([job.variant.slug])), None)
-    if variant is None or catalog.why_not(variant):
+    inputs = job.params.get("inputs", [])
+    if variant is None or catalog.why_not(variant, inputs=len(inputs)):
         raise NotPossible("job", f"{job.variant.label} cannot be ordered at the moment.")
-    again = _new_job(job.run, variant, job.ordinal, 0)
-    again.params = job.params
+    if Upload.objects.stored().filter(pk__in=inputs).count() < len(inputs):
+        raise NotPossible("job", EXPLAINED["input_gone"])
+    again = _new_job(job.run, variant, job.ordinal, job.params)
     again.retry_of = job
     try:
         with transaction.atomic():

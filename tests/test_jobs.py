@@ -137,7 +137,7 @@ def test_a_ratio_must_suit_every_variant(alice: User) -> None:
 
 def test_image_to_image_says_what_it_needs(alice: User) -> None:
     give(alice)
-    with pytest.raises(jobs.NotPossible, match="Needs an input picture"):
+    with pytest.raises(jobs.NotPossible, match="FLUX.2 pro edit 1K needs an input picture"):
         run_for(alice, EDIT)
 
 

@@ -104,10 +104,15 @@ def test_a_variants_page_has_price_sizes_and_a_call_that_is_valid_json() -> None
 
 
 @pytest.mark.usefixtures("ten")
-def test_a_variant_that_needs_a_picture_says_so_instead_of_offering_a_try() -> None:
-    page = get(f"/models/{EDIT_1K}/")
-    assert "Needs an input picture" in page
-    assert "Try it" not in page
+def test_a_variant_that_needs_a_picture_can_be_tried_too() -> None:
+    assert f'href="/?variants={EDIT_1K}"' in get(f"/models/{EDIT_1K}/")
+
+
+@pytest.mark.usefixtures("ten")
+def test_a_variant_that_cannot_be_ordered_says_why_instead_of_offering_a_try() -> None:
+    Price.objects.filter(variant__slug=PRO_1K).delete()
+    page = get(f"/models/{PRO_1K}/")
+    assert "Has no price yet" in page and "Try it" not in page
 
 
 @pytest.mark.usefixtures("ten")

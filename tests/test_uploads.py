@@ -18,7 +18,7 @@ from accounts.models import User
 from playground import images, jobs, upkeep, uploads
 from playground.models import Picture, RunInput, Upload
 from playground.views import uploads as views
-from tests.making import EDIT, give, job_for, leased, picture_for, run_for
+from tests.making import give, picture_for, run_for
 from tests.pictures import encoded, metadata_in, opened, photo, scene
 
 pytestmark = pytest.mark.django_db

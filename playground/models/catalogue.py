@@ -77,8 +77,17 @@ class Variant(models.Model):
         return bool(self.parameters.get("seed"))
 
     @property
+    def fewest_inputs(self) -> int:
+        """Input pictures without which it makes nothing."""
+        return self.parameters.get("input_images", {}).get("min", 0)
+
+    @property
+    def most_inputs(self) -> int:
+        return self.parameters.get("input_images", {}).get("max", 0)
+
+    @property
     def needs_input_picture(self) -> bool:
-        return self.parameters.get("input_images", {}).get("min", 0) > 0
+        return self.fewest_inputs > 0
 
 
 class Price(models.Model):

@@ -75,7 +75,7 @@ def variant(request: Request, slug: str) -> HttpResponse:
         "ten_buys": _offer(row).ten_buys,
         "prices": row.prices.all(),
         "now": timezone.now(),
-        "why_not": catalog.why_not(row),
+        "why_not": catalog.why_not(row, inputs=row.fewest_inputs),
         "has_seed": catalog.takes_seed(row),
         "sizes": [(ratio, *catalog.size(ratio, row.resolution)) for ratio in row.aspect_ratios],
         "relatives": relatives.exclude(pk=row.pk)[:8],

@@ -5,23 +5,26 @@ from typing import Any
 from urllib.parse import quote as quoted
 
 from django.conf import settings
+from django.contrib import messages
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils.http import urlencode
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts import ledger
-from playground import catalog, forms, jobs
+from playground import catalog, forms, images, jobs, uploads
 from playground.forms import Draft, RunForm
 from playground.http import Request, SeeOther
 from playground.models import Picture, Run, Variant
 from playground.offers import Allowance
 
 CARDS_A_PAGE = 12
+MOST_INPUTS = 8  # of a run; how many of them a variant takes is in the catalogue
 DRAFT = "draft"  # in the session: a visitor's form, kept while they sign up
 EXAMPLES = [
     (
@@ -42,7 +45,7 @@ EXAMPLES = [
 def playground(request: Request) -> HttpResponse:
     """The form, filled in from the query string, from an earlier run or from what a visitor left before signing up."""
     on_offer = catalog.live()
-    return _page(request, Draft.read(_filled_in(request, on_offer), on_offer), on_offer)
+    return _page(request, Draft.read(_filled_in(request, on_offer), on_offer, request.user), on_offer)
 
 
 def _page(
@@ -57,6 +60,8 @@ def _page(
         "max_seed": jobs.MAX_SEED,
         "has_search": len(on_offer) > CARDS_A_PAGE,
         "examples": EXAMPLES,
+        "most_inputs": MOST_INPUTS,
+        "max_input_bytes": images.MAX_INPUT_BYTES,
     }
     return render(request, "playground.html", context, status=422 if form else 200)
 
@@ -64,19 +69,34 @@ def _page(
 def _filled_in(request: Request, on_offer: Sequence[Variant]) -> QueryDict:
     data = QueryDict(_remembered(request), mutable=True)
     if "variants" not in data:
-        able = [variant.slug for variant in on_offer if not catalog.why_not(variant)]
+        inputs = len(forms.own_inputs(data.getlist("inputs"), request.user))
+        able = [variant.slug for variant in on_offer if not catalog.why_not(variant, inputs=inputs)]
         data.setlist("variants", able[:2])
     return data
 
 
 def _remembered(request: Request) -> str:
-    """What the form starts from, as a query string. `run` and `remix` name a run and a picture of the person's own."""
+    """What the form starts from, as a query string.
+
+    `run`, `remix` and `edit` name a run and pictures of the person's own: to make again, to make more of, to change.
+    """
     if run := _own(Run.objects.visible_to(request.user), request.GET.get("run")):
         return forms.query_of_run(run)
     pictures = Picture.objects.visible_to(request.user).kept().select_related("job__variant")
     if picture := _own(pictures, request.GET.get("remix")):
         return forms.query_of_job(picture.job)
+    if picture := _own(pictures, request.GET.get("edit")):
+        return _query_of_edit(request, picture)
     return request.GET.urlencode() or request.session.get(DRAFT, "")
+
+
+def _query_of_edit(request: Request, picture: Picture) -> str:
+    try:
+        upload = uploads.take_picture(request.user, picture)
+    except (images.ImageError, uploads.QuotaReached) as no:
+        messages.error(request, str(no))
+        return ""
+    return urlencode({"inputs": str(upload.pk), "aspect_ratio": catalog.AUTO})
 
 
 def _own(rows: QuerySet[Any], pk: str | None) -> Any:
@@ -93,12 +113,12 @@ def _own(rows: QuerySet[Any], pk: str | None) -> Any:
 def quote(request: Request) -> HttpResponse:
     """What the form as it stands would make and cost, and which of its parts apply."""
     on_offer = catalog.live()
-    draft = Draft.read(request.GET, on_offer)
+    draft = Draft.read(request.GET, on_offer, request.user)
     return render(request, "playground.html#quote", {**_quote(request, draft, on_offer), "is_fragment": True})
 
 
 def _quote(request: Request, draft: Draft, on_offer: Sequence[Variant]) -> dict[str, Any]:
-    able = [variant for variant in on_offer if not catalog.why_not(variant)]
+    able = [variant for variant in on_offer if not catalog.why_not(variant, inputs=None)]
     refused_by = {ratio.value: ratio.refused_by for ratio in catalog.ratios(draft.chosen)}
     ratios = [
         (ratio, refused_by.get(ratio.value, ()), bool(draft.chosen) and ratio.value not in refused_by)
@@ -135,13 +155,14 @@ def _means(request: Request, draft: Draft) -> dict[str, Any]:
 
 
 def _problem(draft: Draft) -> str:
-    return "Choose at least one variant." if not draft.chosen else draft.ratio_refusal
+    return draft.input_refusal or draft.ratio_refusal if draft.chosen else "Choose at least one variant."
 
 
 def _query_of(variants: Sequence[Variant], count: int, pay: str, draft: Draft) -> str:
     query = QueryDict(mutable=True)
     query.setlist("variants", [variant.slug for variant in variants])
     query.update({"count": str(count), "pay": pay, "aspect_ratio": draft.aspect_ratio, "seed": draft.seed})
+    query.setlist("inputs", [str(upload.pk) for upload in draft.inputs])
     if draft.prompt:
         query["prompt"] = draft.prompt
     return query.urlencode()
@@ -152,7 +173,7 @@ def _query_of(variants: Sequence[Variant], count: int, pay: str, draft: Draft) -
 def variant_choices(request: Request) -> HttpResponse:
     """The cards that fit the words in the search box, and those that are chosen already."""
     on_offer = catalog.live()
-    draft = Draft.read(request.GET, on_offer)
+    draft = Draft.read(request.GET, on_offer, request.user)
     shown = request.GET.get("shown", "")
     cards = _cards(
         draft,
@@ -167,8 +188,10 @@ def _cards(draft: Draft, on_offer: Sequence[Variant], *, words: str, shown: int)
     """Chosen ones always; of the rest, those that fit; what can be ordered before what cannot."""
     chosen = {variant.slug for variant in draft.chosen}
     fitting = [v for v in on_offer if v.slug in chosen or _fits(v, words)]
+    inputs = len(draft.inputs)
     cards = sorted(
-        ((v, catalog.why_not(v), v.slug in chosen) for v in fitting), key=lambda card: card[1] != ""
+        ((v, catalog.why_not(v, inputs=inputs), v.slug in chosen) for v in fitting),
+        key=lambda card: card[1] != "",
     )
     page = [card for at, card in enumerate(cards) if at < shown or card[2]]
     return {
@@ -194,7 +217,7 @@ def runs(request: Request) -> HttpResponse:
     if not request.user.is_authenticated:
         return _sign_up_first(request)
     on_offer = catalog.live()
-    form = RunForm(request.POST, on_offer=on_offer)
+    form = RunForm(request.POST, on_offer=on_offer, user=request.user)
     if form.is_valid():
         try:
             run = jobs.submit_run(request.user, **form.cleaned_data)
@@ -205,7 +228,7 @@ def runs(request: Request) -> HttpResponse:
         else:
             request.session.pop(DRAFT, None)
             return SeeOther(run.get_absolute_url())
-    return _page(request, Draft.read(request.POST, on_offer), on_offer, form)
+    return _page(request, Draft.read(request.POST, on_offer, request.user), on_offer, form)
 
 
 def _sign_up_first(request: Request) -> HttpResponse:
