@@ -84,6 +84,38 @@ class Allowance:
         return self.refusal(fit.variants, fit.count, fit.pay) is None
 
 
+def taking(
+    inputs: int, chosen: Sequence[Variant], on_offer: Sequence[Variant], count: int, pay: str
+) -> list[Fit]:
+    """The same run by variants that take that many input pictures: each that does not gives way to its like."""
+    able = [variant for variant in on_offer if not catalog.why_not(variant, inputs=inputs)]
+    kept = [variant for variant in chosen if variant in able]
+    refusing = [variant for variant in chosen if variant not in able]
+    likes = [like for like in (_like(variant, able) for variant in refusing) if like and like not in kept]
+    added = list(dict.fromkeys(likes)) or ([] if kept else able[:1])
+    if added:
+        label = f"Use {_names(added)} instead"
+    elif kept:
+        label = f"Leave out {_names(refusing)}"
+    else:
+        return []
+    return [Fit(label, tuple(variant for variant in able if variant in kept or variant in added), count, pay)]
+
+
+def _like(variant: Variant, able: Sequence[Variant]) -> Variant | None:
+    """The same model at the same resolution, for the other kind of work."""
+    kin = (variant.maker, variant.family, variant.resolution)
+    return next((other for other in able if (other.maker, other.family, other.resolution) == kin), None)
+
+
+def _names(variants: Sequence[Variant]) -> str:
+    return (
+        " and ".join(variant.label for variant in variants)
+        if len(variants) <= 2
+        else f"{len(variants)} others"
+    )
+
+
 def _smaller(variants: Sequence[Variant], count: int, pay: str) -> Iterator[Fit]:
     """Fewer pictures of each first, for the comparison is the point; then without the dearest variants."""
     for fewer in range(count - 1, 0, -1):

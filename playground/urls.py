@@ -18,6 +18,7 @@ urlpatterns = [
     path("models/", catalog.variants, name="variants"),
     path("models/<slug:slug>/", catalog.variant, name="variant"),
     path("gallery/", gallery.gallery, name="gallery"),
+    path("gallery/pick/", gallery.gallery_pick, name="gallery_pick"),
     path("jobs/<uuid:job_id>/", pictures.job, name="job"),
     path("pictures/<uuid:picture_id>/", pictures.picture, name="picture"),
     path("pictures/<uuid:picture_id>/download/", pictures.picture_download, name="picture_download"),

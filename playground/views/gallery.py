@@ -14,6 +14,7 @@ from playground.http import Request
 from playground.models import Picture, Variant
 
 PAGE = 48
+PICKS = 24
 
 
 @require_safe
@@ -36,6 +37,17 @@ def gallery(request: Request) -> HttpResponse:
     if request.htmx.target == "more":
         return render(request, "gallery.html#tiles", context)
     return render(request, "gallery.html", context | _frame(request))
+
+
+@require_safe
+@login_required
+def gallery_pick(request: Request) -> HttpResponse:
+    """For the playground's dialog: the newest pictures to pick from, or those that come after the last one."""
+    own = Picture.objects.visible_to(request.user).kept().exclude(key="")
+    before = as_id(request.GET.get("before", ""))
+    found = list(own.newest_first(before).select_related("job", "variant")[: PICKS + 1])
+    context = {"pictures": found[:PICKS], "older": found[PICKS - 1].pk if len(found) > PICKS else None}
+    return render(request, f"_picker.html#{'pictures' if before else 'first'}", context)
 
 
 def _chosen(request: Request) -> Variant | None:

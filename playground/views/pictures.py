@@ -18,6 +18,7 @@ from playground import jobs, upkeep
 from playground.http import Request, SeeOther, back
 from playground.models import Job, Picture, PictureQuerySet
 from playground.views import files
+from playground.views.inputs import first_there, inputs_of
 
 
 def _own(request: Request, picture_id: uuid.UUID) -> Picture:
@@ -32,8 +33,11 @@ def _own(request: Request, picture_id: uuid.UUID) -> Picture:
 def picture(request: Request, picture_id: uuid.UUID) -> HttpResponse:
     shown = _own(request, picture_id)
     others = Picture.objects.visible_to(request.user).kept()
+    made_from = inputs_of(shown.job.run) if shown.job.params.get("inputs") else []
     context = {
         "picture": shown,
+        "inputs": made_from,
+        "before": None if shown.deleted else first_there(made_from),
         "job": shown.job,
         "size": files.shown_size(shown),
         "kept_charge": Transfer.objects.filter(business_id=f"keep:{shown.pk}").first(),

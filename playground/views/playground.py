@@ -17,15 +17,16 @@ from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts import ledger
-from playground import catalog, forms, images, jobs, uploads
+from playground import catalog, forms, images, jobs, offers, uploads
 from playground.forms import Draft, RunForm
 from playground.http import Request, SeeOther
 from playground.models import Picture, Run, Variant
-from playground.offers import Allowance
 
 CARDS_A_PAGE = 12
 MOST_INPUTS = 8  # of a run; how many of them a variant takes is in the catalogue
 DRAFT = "draft"  # in the session: a visitor's form, kept while they sign up
+SAY_MAKE = "Describe it: the subject, the light, the style, any words that must appear."
+SAY_EDIT = "Say what should change, or how the pictures come together."
 EXAMPLES = [
     (
         "a quiet room",
@@ -61,7 +62,9 @@ def _page(
         "has_search": len(on_offer) > CARDS_A_PAGE,
         "examples": EXAMPLES,
         "most_inputs": MOST_INPUTS,
-        "max_input_bytes": images.MAX_INPUT_BYTES,
+        "most_mb": images.MAX_INPUT_BYTES // 1_000_000,
+        "say_make": SAY_MAKE,
+        "say_edit": SAY_EDIT,
     }
     return render(request, "playground.html", context, status=422 if form else 200)
 
@@ -128,22 +131,24 @@ def _quote(request: Request, draft: Draft, on_offer: Sequence[Variant]) -> dict[
         "draft": draft,
         "ratios": ratios,
         "asked": catalog.quote(draft.chosen, draft.count),
-        **_means(request, draft),
+        **_means(request, draft, on_offer),
     }
 
 
-def _means(request: Request, draft: Draft) -> dict[str, Any]:
+def _means(request: Request, draft: Draft, on_offer: Sequence[Variant]) -> dict[str, Any]:
     """Whether the account can have it; for a visitor, nothing stands in the way but signing up."""
     if isinstance(request.user, AnonymousUser):
         return {
             "problem": _problem(draft),
             "previews_limit": settings.PREVIEWS_PER_DAY,
         }
-    allowance = Allowance(request.user)
+    allowance = offers.Allowance(request.user)
     asked = catalog.quote(draft.chosen, draft.count)
     is_paid = draft.pay == Run.Pay.CREDITS
     refusal = allowance.refusal(draft.chosen, draft.count, draft.pay) if draft.chosen else None
     fits = allowance.nearest(draft.chosen, draft.count, draft.pay) if refusal else []
+    if draft.input_refusal:
+        fits = offers.taking(len(draft.inputs), draft.chosen, on_offer, draft.count, draft.pay)
     return {
         "problem": _problem(draft) or refusal,
         "fits": [(fit.label, _query_of(fit.variants, fit.count, fit.pay, draft)) for fit in fits],

@@ -4,6 +4,7 @@ import uuid
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from django.contrib import messages
@@ -19,8 +20,11 @@ from accounts import ledger
 from playground import jobs
 from playground.http import Request, SeeOther
 from playground.models import Job, Picture, Run
+from playground.views.inputs import Input, first_there, inputs_of
 
 MARK = 5  # characters of a tile's mark; the last two are its progress
+AUTO = "auto"  # the aspect ratio of a run whose pictures follow its first input
+MOST_LOPSIDED = 3
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class Tile:
 
     job: Job
     picture: Picture | None
+    frame: tuple[int, int]
 
     @property
     def slot(self) -> str:
@@ -51,10 +56,9 @@ class Tile:
 
     @property
     def is_as_asked(self) -> bool:
-        """Whether the picture has the shape that was asked for, give or take the steps that sizes come in."""
-        across, down = (int(part) for part in self.job.params["aspect_ratio"].split(":"))
-        asked = across / down
-        return bool(self.picture and abs(self.picture.width / self.picture.height / asked - 1) < 0.03)
+        """Whether the picture has the shape of its frame, give or take the steps that sizes come in."""
+        across, down = self.frame
+        return bool(self.picture and abs(self.picture.width / self.picture.height * down / across - 1) < 0.03)
 
     @property
     def why(self) -> str:
@@ -94,7 +98,22 @@ class Board:
                 j.ordinal,
             )
         )
-        self.tiles = [Tile(job, getattr(job, "picture", None)) for job in shown]
+        self.has_inputs = any(job.params.get("inputs") for job in shown)
+        self.tiles = [Tile(job, getattr(job, "picture", None), self.frame) for job in shown]
+
+    @cached_property
+    def inputs(self) -> list[Input]:
+        """What the pictures are made from."""
+        return inputs_of(self.run) if self.has_inputs else []
+
+    @cached_property
+    def before(self) -> Input | None:
+        return first_there(self.inputs)
+
+    @property
+    def mosaic(self) -> int:
+        """How many inputs stand side by side in their one tile."""
+        return min(len(self.inputs), 3 if len(self.inputs) > 4 else 2)
 
     @property
     def groups(self) -> list[list[Tile]]:
@@ -111,11 +130,21 @@ class Board:
     def is_final(self) -> bool:
         return all(tile.job.is_final for tile in self.tiles)
 
-    @property
+    @cached_property
     def frame(self) -> tuple[int, int]:
         """Width and height of every tile: of the ratio, not of the pixels, which differ a little with the model."""
+        if self.run.aspect_ratio == AUTO:
+            return self._frame_of_input
         across, down = (int(part) for part in self.run.aspect_ratio.split(":"))
         return across * 100, down * 100
+
+    @property
+    def _frame_of_input(self) -> tuple[int, int]:
+        """The first input's own shape, within reason: a strip of paper would leave nothing to look at."""
+        if not self.inputs:
+            return 100, 100
+        across, down = self.inputs[0].width, self.inputs[0].height
+        return min(across, MOST_LOPSIDED * down), min(down, MOST_LOPSIDED * across)
 
     @property
     def shape(self) -> str:

@@ -22,9 +22,14 @@ function applyQuote() {
   setGo();
 }
 
+// Input pictures that are still on their way would be missing from the run.
+const isWaiting = () => "busy" in document.getElementById("inputs").dataset;
+
 function setGo() {
-  go.disabled = isSent || "blocked" in summary().dataset || tooLong() > 0;
+  go.disabled = isSent || isWaiting() || "blocked" in summary().dataset || tooLong() > 0;
+  document.getElementById("go-wait").hidden = !isWaiting();
 }
+form.addEventListener("inputs", setGo);
 
 const tooLong = () => prompt.value.trim().length - Number(summary().dataset.most);
 
@@ -55,6 +60,7 @@ function fillIn(query) {
   for (const input of form.querySelectorAll("input[type=checkbox], input[type=radio]")) {
     if (query.has(input.name)) input.checked = query.getAll(input.name).includes(input.value);
   }
+  htmx.trigger("#carder", "refresh");
   htmx.trigger("#quoter", "refresh");
 }
 
