@@ -40,6 +40,8 @@ DOCUMENTED = frozenset(
         "PREVIEW_BUDGET_USD_PER_DAY",
         "AIGENERATE_API_KEY",
         "AIGENERATE_BASE_URL",
+        "UPSTREAM_KEYS_SECRET",
+        "MIN_FREE_MB",
         "SANDBOX_DELAY_S",
         "NET_ALLOWED_HOSTS",
         "TRUSTED_PROXIES",
@@ -259,6 +261,15 @@ def secret(name: str, path: Path) -> str:
         return _generate(name, path)
     except OSError as error:
         return _wrong(name, f"cannot be read from {path}: {error.strerror}", "unreadable" * 6)
+
+
+def passphrases(name: str) -> list[str]:
+    """A comma-separated list of secrets; one that is too short is left out. Never repeated in a message."""
+    given = words(name)
+    if any(len(each) < SECRET_LEAST for each in given):
+        message = f"must have at least {SECRET_LEAST} characters (each, where there are several with commas between)"
+        _wrong(name, message, None)
+    return [each for each in given if len(each) >= SECRET_LEAST]
 
 
 def _generate(name: str, path: Path) -> str:

@@ -137,6 +137,7 @@ FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.MemoryFileUploadHandler
 FILE_UPLOAD_MAX_MEMORY_SIZE = 10_500_000
 UPLOADS_PER_ACCOUNT = env.whole("UPLOADS_PER_ACCOUNT", 1000, least=1)
 UPLOADS_BYTES_PER_ACCOUNT = env.whole("UPLOADS_MB_PER_ACCOUNT", 500, least=1) * 1_000_000
+MIN_FREE_BYTES = env.whole("MIN_FREE_MB", 500) * 1_000_000
 STATIC_URL = "/static/"
 STATIC_ROOT = DATA_DIR / "static"
 STATICFILES_DIRS = [BASE_DIR / "static"]
@@ -212,6 +213,7 @@ PREVIEW_BUDGET_MICROS_PER_DAY = env.usd("PREVIEW_BUDGET_USD_PER_DAY", "25")
 # --- Upstreams and the engine -------------------------------------------------------------------------
 AIGENERATE_API_KEY = env.key("AIGENERATE_API_KEY")
 AIGENERATE_BASE_URL = env.http_url("AIGENERATE_BASE_URL", "https://aimarcusimage.eu/api/v1")
+UPSTREAM_KEYS_SECRETS = env.passphrases("UPSTREAM_KEYS_SECRET")
 SANDBOX_DELAY_S = float(env.seconds("SANDBOX_DELAY_S", "3"))
 NET_ALLOWED_HOSTS = env.host_ports("NET_ALLOWED_HOSTS")
 JOB_DEADLINE_S = env.whole("JOB_DEADLINE_S", 900, least=5)
