@@ -177,9 +177,10 @@ class Draft:
 
     @property
     def input_refusal(self) -> str:
-        """Why a chosen variant cannot have these input pictures, or not do without, in plain words; empty where all can."""
+        """Why chosen variants cannot have these input pictures, or not do without, in plain words; empty where all can."""
         refusals = ((v.label, catalog.refusal_of_inputs(v, len(self.inputs))) for v in self.chosen)
-        return next((f"{label} {refusal}." for label, refusal in refusals if refusal), "")
+        said = [f"{label} {refusal}." for label, refusal in refusals if refusal]
+        return " ".join(said[:3])
 
     @property
     def ratio_refusal(self) -> str:
