@@ -24,7 +24,7 @@ from django.conf import settings
 from django.urls import reverse
 from django.utils import timezone
 
-from playground import drives, images, jobs, net, upkeep
+from playground import drives, images, jobs, net, upkeep, uploads
 from playground.commits import Commits
 from playground.ids import new_id
 from playground.models import Job, Picture
@@ -32,6 +32,7 @@ from playground.pace import Pace
 from playground.providers.aigenerate import AIGenerate
 from playground.providers.base import (
     Failure,
+    Input,
     Order,
     OutcomeUnknown,
     Provider,
@@ -42,6 +43,7 @@ from playground.providers.base import (
     TryLater,
 )
 from playground.providers.sandbox import Sandbox
+from playground.room import Room
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +52,7 @@ DRAIN_S = 35.0  # less than LIFETIME_S: so a worker is free again before the suc
 TICK_S = 0.1
 SWEEP_S = 15.0
 SENDING_AT_ONCE = 128
+HELD_INPUT_BYTES = 200_000_000  # of input pictures in memory, which all at once could be 10 GB
 FETCHING_AT_ONCE = 12
 FETCH_ATTEMPTS = 6
 
@@ -66,7 +69,7 @@ def drive() -> None:
 
 def providers() -> dict[str, Provider]:
     """Every upstream that is set up, and the sandbox."""
-    known: list[Provider] = [Sandbox(delay_s=settings.SANDBOX_DELAY_S)]
+    known: list[Provider] = [Sandbox(delay_s=settings.SANDBOX_DELAY_S, read=uploads.read)]
     if settings.AIGENERATE_API_KEY:
         known.append(AIGenerate(base_url=settings.AIGENERATE_BASE_URL, api_key=settings.AIGENERATE_API_KEY))
     return {provider.name: provider for provider in known}
@@ -90,6 +93,7 @@ class Drive:
         self.disk_threads = ThreadPoolExecutor(FETCHING_AT_ONCE, thread_name_prefix="disk")
         self.pace = Pace()
         self.ending = asyncio.Event()
+        self.held_inputs = Room(HELD_INPUT_BYTES)
         self.sending = asyncio.Semaphore(SENDING_AT_ONCE)
         self.fetching = asyncio.Semaphore(FETCHING_AT_ONCE)
         self.tasks: dict[uuid.UUID, asyncio.Task[None]] = {}
@@ -211,6 +215,17 @@ class Drive:
         return False
 
     async def _send(self, job: Job, provider: Provider) -> bool:
+        stored = await self.commit(uploads.of_job, job) if job.params.get("inputs") else []
+        async with self.held_inputs.hold(sum(upload.size for upload in stored)):
+            try:
+                in_thread = asyncio.get_running_loop().run_in_executor
+                inputs = await in_thread(self.disk_threads, uploads.as_inputs, stored) if stored else ()
+            except uploads.Gone:
+                await self.commit(jobs.fail, job, "input_gone", may_have_cost=False)
+                return False
+            return await self._send_with(job, provider, inputs)
+
+    async def _send_with(self, job: Job, provider: Provider, inputs: tuple[Input, ...]) -> bool:
         async with self.sending:
             if self.ending.is_set():
                 raise LetGo(timezone.now())
@@ -219,7 +234,7 @@ class Drive:
             if not await self.commit(jobs.sending, job):
                 return False
             try:
-                started = await provider.create(self.http, order_of(job))
+                started = await provider.create(self.http, order_of(job, inputs))
             except TryLater as busy:
                 await self.commit(jobs.not_started, job, self._later(job, provider, busy), busy.detail)
             except Rejected as refused:
@@ -307,6 +322,9 @@ class Drive:
                 async with self.fetching:
                     await self._fetch_once(job, provider, urls[0])
                 return
+            except uploads.Gone:
+                await self.commit(jobs.fail, job, "input_gone")
+                return
             except images.ImageError as broken:
                 await self._fail(job, Failure.BAD_PICTURE, str(broken))
                 return
@@ -350,7 +368,7 @@ class Drive:
         await self.commit(jobs.fail, job, failure.value, detail)
 
 
-def order_of(job: Job) -> Order:
+def order_of(job: Job, inputs: tuple[Input, ...] = ()) -> Order:
     """The job in the words that providers know."""
     return Order(
         job_id=str(job.pk),
@@ -363,6 +381,7 @@ def order_of(job: Job) -> Order:
         seed=job.params.get("seed"),
         fixed=job.upstream_fixed,
         callback_url=callback_url(job),
+        inputs=inputs,
     )
 
 

@@ -5,7 +5,8 @@ every race: two requests with one file end with one upload, and what is being us
 """
 
 import hashlib
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -21,6 +22,7 @@ from playground import images
 from playground.ids import new_id
 from playground.images import ImageError, Rendered
 from playground.models import Job, Picture, RunInput, Upload
+from playground.providers.base import Input
 
 UNUSED_FOR = timedelta(days=3)
 SIGNED_FOR = timedelta(hours=1)
@@ -36,7 +38,7 @@ class InUse(Exception):
     """A picture is being made from it at this moment."""
 
 
-class Gone(Exception):
+class Gone(OSError):
     """Its file is not there any more."""
 
 
@@ -148,11 +150,39 @@ def by_signed(signed: str) -> Upload | None:
     return Upload.objects.stored().filter(pk=pk, user__is_active=True).first()
 
 
-def read(upload: Upload) -> bytes:
-    """Its bytes, for an upstream. Raises Gone."""
+def of_job(job: Job) -> list[Upload]:
+    """What the job is made from, in order. Some may have been removed; `as_inputs` says so."""
+    ids = [uuid.UUID(pk) for pk in job.params.get("inputs", [])]
+    known = Upload.objects.in_bulk(ids) if ids else {}
+    return [known[pk] for pk in ids]
+
+
+def as_inputs(uploads: Sequence[Upload]) -> tuple[Input, ...]:
+    """With their bytes, in the words that providers know: disk work only. Raises Gone, OSError."""
+    return tuple(_as_input(upload) for upload in uploads)
+
+
+def _as_input(upload: Upload) -> Input:
+    if not upload.key:
+        raise Gone
+    name = upload.key.rpartition("/")[2] + images.SUFFIXES[upload.format]
+    return Input(
+        name=name,
+        content_type=images.content_type("original", upload.format),
+        width=upload.width,
+        height=upload.height,
+        data=read(name),
+        url=signed_url(upload),
+    )
+
+
+def read(name: str) -> bytes:
+    """The bytes of the `Input` of that name. Raises Gone, OSError."""
+    stem, _, suffix = name.partition(".")
+    format = next((format for format, known in images.SUFFIXES.items() if known == f".{suffix}"), "")
     try:
-        return images.path(upload.key, "original", upload.format).read_bytes()
-    except (FileNotFoundError, ValueError) as gone:
+        return images.path(images.new_key(uuid.UUID(stem)), "original", format).read_bytes()
+    except (FileNotFoundError, ValueError, KeyError) as gone:
         raise Gone from gone
 
 

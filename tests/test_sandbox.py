@@ -13,9 +13,10 @@ import pytest
 from PIL import Image, ImageChops, ImageStat
 
 from playground.providers import drawing
-from playground.providers.base import Failure, Order, Report, State, TryLater
+from playground.providers.base import Failure, Input, Order, Report, State, TryLater
 from playground.providers.sandbox import MAGIC_WORDS, Drawing, Sandbox, style_of
 from tests.canned import Canned, never
+from tests.pictures import encoded, scene
 
 SLUG = "black-forest-labs-black-forest-labs-flux-2-{}-1-0s-{}"
 MODELS = [
@@ -45,11 +46,22 @@ def look(sandbox: Sandbox, upstream_id: str) -> Report:
 
 
 def drawn(order: Order = ORDER, **changes: Any) -> bytes:
-    sandbox = Sandbox(delay_s=0)
+    sandbox = Sandbox(delay_s=0, read=lambda name: GIVEN[name])
     report = look(sandbox, create(sandbox, replace(order, **changes)))
     data = asyncio.run(sandbox.draw(report.urls[0]))
     assert data is not None
     return data
+
+
+NAME, OTHER = "0" * 32 + ".jpg", "1" * 32 + ".png"
+GIVEN = {
+    NAME: encoded(scene(300, 200), "JPEG"),
+    OTHER: encoded(scene(300, 200).rotate(180).convert("RGBA"), "PNG"),
+}
+
+
+def given(name: str) -> Input:
+    return Input(name=name, content_type="image/jpeg", width=300, height=200, data=GIVEN[name])
 
 
 def as_image(data: bytes) -> Image.Image:
@@ -227,3 +239,25 @@ def test_every_picture_says_that_it_is_from_the_sandbox() -> None:
         mark = image.crop((16, 716, 160, 752)).convert("L")
         assert mark.getextrema()[1] > 240, f"no white letters on {style}"
         assert ImageStat.Stat(mark).mean[0] < 190, f"no dark ground under them on {style}"
+
+
+# --- Edits --------------------------------------------------------------------------------------------
+def test_an_edit_is_the_same_for_the_same_input_and_another_for_another() -> None:
+    first = drawn(inputs=(given(NAME),))
+    assert first == drawn(inputs=(given(NAME),)) != drawn()
+    assert difference(first, drawn(inputs=(given(OTHER),))) > 5
+    assert as_image(first).size == (256, 256)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (64, 2000), (2000, 64)])
+def test_an_edit_has_the_size_that_was_asked_for(size: tuple[int, int]) -> None:
+    assert as_image(drawn(width=size[0], height=size[1], inputs=(given(NAME),))).size == size
+
+
+def test_the_id_of_an_edit_tells_which_input_and_fits_its_column() -> None:
+    upstream_id = create(Sandbox(delay_s=3), replace(ORDER, inputs=(given(OTHER), given(NAME))))
+    ordered = Drawing.parse(upstream_id)
+    assert ordered is not None and ordered.input == OTHER and str(ordered) == upstream_id
+    assert len(upstream_id) <= 200
+    assert Drawing.parse(upstream_id + "-" + NAME) is None
+    assert Drawing.parse(upstream_id.replace(OTHER, "../secret")) is None

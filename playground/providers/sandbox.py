@@ -1,8 +1,9 @@
 """The provider that needs no key: it takes its time like a real one, and draws the picture here.
 
 It keeps no state. Everything about a drawing is in its id, so that any process can go on with it after any restart:
-sandbox-<job>-<started, ms>-<takes, ms>-<width>x<height>-<style>-<palette>-<seed>-<ending>. The same prompt, model and
-seed always give the same picture; without a seed each job gives its own.
+sandbox-<job>-<started, ms>-<takes, ms>-<width>x<height>-<style>-<palette>-<seed>-<ending>[-<input>]. The same prompt,
+model and seed always give the same picture; without a seed each job gives its own. With input pictures it is an edit of
+the first, which is read again when it is drawn.
 
 What can be asked for by words in the prompt is in MAGIC_WORDS.
 """
@@ -13,7 +14,7 @@ import io
 import random
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
@@ -65,8 +66,12 @@ class Sandbox:
     result_hosts: tuple[str, ...] = ()
     most_at_once: Mapping[str, int] = {}
 
-    def __init__(self, *, delay_s: float, name: str = "sandbox") -> None:
+    def __init__(
+        self, *, delay_s: float, name: str = "sandbox", read: Callable[[str], bytes] | None = None
+    ) -> None:
+        """`read` gives the bytes of an input picture of that name, for as long as there are jobs with it."""
         self.name = name
+        self._read = read
         self._delay_s = delay_s
         self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="sandbox")
 
@@ -88,7 +93,7 @@ class Sandbox:
         ordered = Drawing.parse(url.removeprefix("sandbox:"))
         if ordered is None:
             return None
-        return await asyncio.get_running_loop().run_in_executor(self._threads, ordered.jpeg)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, ordered.jpeg, self._read)
 
     async def balance(self, http: Client) -> str:
         return ""
@@ -107,10 +112,12 @@ class Drawing:
     palette: int
     seed: int
     ending: Ending
+    input: str = ""
 
     PATTERN = re.compile(
         r"sandbox-(?P<job>\w{1,40})-(?P<started>\d{1,15})-(?P<takes>\d{1,9})-(?P<width>\d{1,5})x(?P<height>\d{1,5})"
-        r"-(?P<style>[a-z]{1,20})-(?P<palette>\d{1,3})-(?P<seed>[0-9a-f]{16})-(?P<ending>done|fail|moderated|cut)",
+        r"-(?P<style>[a-z]{1,20})-(?P<palette>\d{1,3})-(?P<seed>[0-9a-f]{16})-(?P<ending>done|fail|moderated|cut)"
+        r"(-(?P<input>[0-9a-f]{32}\.[a-z]{3,4}))?",
         re.ASCII,
     )
 
@@ -128,6 +135,7 @@ class Drawing:
             palette=drawing.palette_for(prompt, number(prompt)),
             seed=number(order.prompt, order.model, str(order.job_id if order.seed is None else order.seed)),
             ending=next((ending for word, ending in _ENDINGS.items() if word in prompt), Ending.DONE),
+            input=order.inputs[0].name if order.inputs else "",
         )
 
     @classmethod
@@ -138,12 +146,13 @@ class Drawing:
             return None
         numbers = {name: int(found[name]) for name in ("started", "takes", "width", "height", "palette")}
         seed, ending = int(found["seed"], 16), Ending(found["ending"])
-        return cls(job=found["job"], style=found["style"], seed=seed, ending=ending, **numbers)
+        name = found["input"] or ""
+        return cls(job=found["job"], style=found["style"], seed=seed, ending=ending, input=name, **numbers)
 
     def __str__(self) -> str:
         size = f"{self.width}x{self.height}"
         kind = f"{self.style}-{self.palette}-{self.seed:016x}-{self.ending}"
-        return f"sandbox-{self.job}-{self.started}-{self.takes}-{size}-{kind}"
+        return f"sandbox-{self.job}-{self.started}-{self.takes}-{size}-{kind}{self.input and '-'}{self.input}"
 
     def report(self, now: float) -> Report:
         elapsed = now * 1000 - self.started
@@ -158,8 +167,12 @@ class Drawing:
             return Report(state=State.FAILED, failure=Failure.MODERATED, detail="[moderated] in the prompt")
         return Report(state=State.SUCCEEDED, urls=(f"sandbox:{self}",))
 
-    def jpeg(self) -> bytes:
-        image = drawing.picture(self.style, self.palette, self.seed, (self.width, self.height))
+    def jpeg(self, read: Callable[[str], bytes] | None = None) -> bytes:
+        size = (self.width, self.height)
+        if self.input and read:
+            image = drawing.edit(read(self.input), self.style, self.palette, self.seed, size)
+        else:
+            image = drawing.picture(self.style, self.palette, self.seed, size)
         out = io.BytesIO()
         image.save(out, "JPEG", quality=90)
         data = out.getvalue()

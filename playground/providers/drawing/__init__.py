@@ -8,10 +8,11 @@ import random
 from PIL import Image, ImageDraw, ImageFont
 
 from playground.providers.drawing.brushes import PALETTES, Size, palette_for, shape
+from playground.providers.drawing.edits import framed, recoloured
 from playground.providers.drawing.patterns import currents, glass, mosaic, papercut, scales, tiles
 from playground.providers.drawing.scenes import aurora, orbits, petals, ridges
 
-__all__ = ["PALETTES", "STYLES", "palette_for", "picture"]
+__all__ = ["PALETTES", "STYLES", "edit", "palette_for", "picture"]
 
 STYLES = {
     style.__name__: style
@@ -23,6 +24,13 @@ def picture(style: str, palette: int, seed: int, size: Size) -> Image.Image:
     """The finished picture, with the word "sandbox" in its lower left corner."""
     image = STYLES[style](random.Random(seed), size, PALETTES[palette % len(PALETTES)])
     return signed(image)
+
+
+def edit(data: bytes, style: str, palette: int, seed: int, size: Size) -> Image.Image:
+    """The given picture in the palette's colours, framed by what the style draws, with the word "sandbox" too."""
+    colours = PALETTES[palette % len(PALETTES)]
+    ornament = STYLES[style](random.Random(seed), size, colours)
+    return signed(framed(recoloured(data, size, colours), ornament, colours))
 
 
 def signed(image: Image.Image) -> Image.Image:
