@@ -14,13 +14,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import NON_FIELD_ERRORS
 from django.db import IntegrityError, connection, transaction
 from django.db.models import Case, F, Value, When
 from django.utils import timezone
 
 from accounts import ledger, rows
 from accounts.models import Hold, Transfer, User, Wallet
-from playground import catalog, drives
+from playground import catalog, drives, images
 from playground.images import Rendered
 from playground.models import Job, JobEvent, Picture, Run, RunInput, Switch, Upload, Variant
 
@@ -77,6 +78,7 @@ def submit_run(
     """
     if known := Run.objects.filter(user=user, nonce=nonce).first():
         return known
+    _check_space()
     _check(prompt, variants, aspect_ratio, count, seed, inputs)
     run = Run(
         user=user,
@@ -103,6 +105,12 @@ def submit_run(
             return known
         raise
     return run
+
+
+def _check_space() -> None:
+    if not images.has_space():
+        full = "The house's disk is nearly full; nothing was made and nothing charged. Try again later."
+        raise NotPossible(NON_FIELD_ERRORS, full)
 
 
 def _attach(run: Run, inputs: Sequence[Upload]) -> None:
@@ -249,6 +257,7 @@ def retry(job: Job) -> Job:
     """A failed or cancelled job once more, at the price of now. A second call gives the same new job."""
     if job.state not in (Job.State.FAILED, Job.State.CANCELLED):
         raise NotPossible("job", "Only a picture that failed or was cancelled can be tried again.")
+    _check_space()
     variant = next(iter(catalog.by_slugs([job.variant.slug])), None)
     inputs = job.params.get("inputs", [])
     if variant is None or catalog.why_not(variant, inputs=len(inputs)):

@@ -20,6 +20,9 @@ Size = Literal["original", "preview", "thumb"]
 SIZES: tuple[Size, ...] = ("original", "preview", "thumb")
 CONTENT_TYPES = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 SUFFIXES = {"jpeg": ".jpg", "png": ".png", "webp": ".webp"}
+SPACE_KNOWN_FOR_S = 2.0
+
+_space: dict[str, tuple[float, int]] = {}  # by folder: when it was asked, and the bytes that were free
 
 
 def new_key(picture_id: uuid.UUID) -> str:
@@ -75,6 +78,27 @@ def stored_sha256(key: str, format: str) -> str | None:
         return _sha256(path(key, "original", format))
     except FileNotFoundError:
         return None
+
+
+def has_space() -> bool:
+    """Whether more than MIN_FREE_MB is free where the pictures lie. So cheap that every order can ask."""
+    folder, now = str(settings.MEDIA_ROOT), time.monotonic()
+    asked, free = _space.get(folder, (-SPACE_KNOWN_FOR_S, 0))
+    if now >= asked + SPACE_KNOWN_FOR_S:
+        free = _free_bytes(Path(folder))
+        _space[folder] = now, free
+    return free >= settings.MIN_FREE_BYTES
+
+
+def _free_bytes(folder: Path) -> int:
+    """As far as we may use them. 0 where nobody can say: then nothing could be stored there either."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return 0
+    return disk.f_bavail * disk.f_frsize
 
 
 def clear_incoming(*, older_than_s: float = 3600) -> int:
