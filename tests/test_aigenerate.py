@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from playground import net
-from playground.providers import aigenerate
 from playground.providers.aigenerate import AIGenerate
+from playground.providers.aigenerate import provider as client_module
 from playground.providers.base import (
     Failure,
     Order,
@@ -232,8 +232,8 @@ def server() -> Iterator[FakeUpstream]:
 
 @pytest.fixture
 def up(server: FakeUpstream, monkeypatch: pytest.MonkeyPatch) -> FakeUpstream:
-    monkeypatch.setattr(aigenerate, "CREATE_S", 0.5)
-    monkeypatch.setattr(aigenerate, "LOOK_S", 0.5)
+    monkeypatch.setattr(client_module, "CREATE_S", 0.5)
+    monkeypatch.setattr(client_module, "LOOK_S", 0.5)
     server.forget()
     server.behave(ready_s=0, errors_in_envelope=0)
     return server
@@ -318,8 +318,8 @@ def test_every_wrong_type_is_survived(up: FakeUpstream) -> None:
 def test_an_answer_without_end_is_left_after_a_megabyte(
     up: FakeUpstream, fault: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(aigenerate, "CREATE_S", 60)
-    monkeypatch.setattr(aigenerate, "LOOK_S", 60)
+    monkeypatch.setattr(client_module, "CREATE_S", 60)
+    monkeypatch.setattr(client_module, "LOOK_S", 60)
     task_id = started(up)
     up.fault(where="create", **fault)
     up.fault(where="look", **fault)
