@@ -57,6 +57,62 @@ def test_the_file_is_the_published_table_cheapest_first() -> None:
     assert prices == sorted(prices)
 
 
+def test_the_makers_further_models_wait_for_a_price() -> None:
+    call_command("load_catalog")
+    off = Variant.objects.filter(is_live=False).priced()
+    assert {route.upstream_model for v in off for route in v.routes.all()} == {
+        "flux-2-max",
+        "flux-2-klein-4b",
+        "flux-2-klein-9b",
+        "flux-pro-1.1",
+    }
+    assert {variant.price_micros for variant in off} == {None}
+    assert Variant.objects.live().count() == 10
+
+
+def test_every_published_variant_has_its_three_routes_in_order_of_preference() -> None:
+    call_command("load_catalog")
+    for variant in catalog.live():
+        first, second, third = variant.routes.all()
+        assert (first.provider, first.upstream_model) == ("aigenerate", variant.slug)
+        assert first.cost_micros == variant.price_micros
+        assert (second.provider, third.provider) == ("kie", "bfl")
+        assert (first.ignores, second.ignores, third.ignores) == (["seed"], ["seed"], [])
+        assert second.fixed == ({"resolution": variant.resolution} if variant.resolution else {})
+
+
+# The first megapixel, each further one, and each of an input, in micro-dollars.
+BY_THE_MEGAPIXEL = {"flux-2-pro": (30_000, 15_000), "flux-2-flex": (50_000, 50_000)}
+
+
+def test_what_black_forest_labs_takes_follows_its_rule() -> None:
+    call_command("load_catalog")
+    for route in Route.objects.filter(provider="bfl", upstream_model__in=BY_THE_MEGAPIXEL).select_related():
+        first, further = BY_THE_MEGAPIXEL[route.upstream_model]
+        megapixels = {"1K": 1, "2K": 4}[route.variant.resolution]
+        inputs = megapixels if route.variant.needs_input_picture else 0
+        assert route.cost_micros == first + (megapixels - 1) * further + inputs * further
+    kontext = Route.objects.filter(provider="bfl", upstream_model__contains="kontext").order_by("cost_micros")
+    assert [route.cost_micros for route in kontext] == [40_000, 80_000]
+
+
+def test_a_new_route_reaches_a_variant_that_is_known_and_edited_ones_stay(load: Any) -> None:
+    load("0.05", 'routes = [{ provider = "one" }]')
+    Route.objects.update(upstream_model="edited", cost_micros=1)
+    variant = load("0.05", 'routes = [{ provider = "one" }, { provider = "two", cost_usd = "0.01" }]')
+    assert list(variant.routes.values_list("provider", "upstream_model", "cost_micros", "position")) == [
+        ("one", "edited", 1, 0),
+        ("two", variant.slug, 10_000, 1),
+    ]
+
+
+def test_a_route_that_was_deleted_stays_away(load: Any) -> None:
+    routes = 'routes = [{ provider = "one" }, { provider = "two" }]'
+    load("0.05", routes)
+    Route.objects.filter(provider="two").delete()
+    assert [route.provider for route in load("0.05", routes).routes.all()] == ["one"]
+
+
 def test_slugs_follow_the_published_example() -> None:
     call_command("load_catalog")
     assert Variant.objects.get(slug=PUBLISHED).name == "flux-2 pro, text-to-image, 1.0s-1K"
@@ -100,6 +156,9 @@ def test_a_dated_price_is_added_and_the_old_one_stays_in_force_until_then(load: 
         ("0.0000001", ""),
         ("0.05", 'credits = "5.00"'),
         ("0.05", "= nonsense"),
+        ("0.05", 'routes = [{ provider = "one" }, { provider = "one" }]'),
+        ("0.05", 'routes = [{ model = "painter" }]'),
+        ("0.05", 'routes = [{ provider = "one", cost_usd = "0" }]'),
     ],
 )
 def test_a_file_that_does_not_add_up_is_refused_whole(load: Any, usd: str, more: str) -> None:

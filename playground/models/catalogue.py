@@ -54,6 +54,11 @@ class Variant(models.Model):
     parameters = models.JSONField(default=dict, help_text="What it takes; see playground/catalog.py.")
     position = models.PositiveIntegerField(default=0)
     is_live = models.BooleanField("on", default=True)
+    routes_brought = models.JSONField(
+        default=list,
+        editable=False,
+        help_text="Upstreams to which the catalogue file has brought a route; one deleted since stays away.",
+    )
 
     price_micros: int | None  # set by `priced()`
 
