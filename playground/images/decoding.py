@@ -20,6 +20,8 @@ MAX_SCANNED_PIXELS = 1_200_000_000
 # Pillow keeps every marker and chunk it meets as objects: 40 MB of empty ones would become gigabytes.
 JPEG_SEGMENT = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
 MAX_JPEG_SEGMENTS = 10_000
+# Between segments Pillow reads these one by one, for seconds; inside of one there is not room for so many.
+JPEG_FILLING = b"\xff" * 65_536
 MAX_PNG_CHUNKS = 20_000
 
 PLUGINS: dict[str, type[ImageFile]] = {
@@ -133,6 +135,8 @@ def _jpeg_scans(data: bytes) -> int:
     kinds = [found[1] for found in islice(JPEG_SEGMENT.finditer(data), MAX_JPEG_SEGMENTS + 1)]
     if len(kinds) > MAX_JPEG_SEGMENTS:
         raise ImageError("The JPEG has too many segments.")
+    if JPEG_FILLING in data:
+        raise ImageError("The JPEG is damaged or incomplete.")
     return kinds.count(b"\xda")
 
 
