@@ -3,6 +3,7 @@
 import secrets
 import time
 import uuid
+from datetime import datetime
 
 
 def new_id() -> uuid.UUID:
@@ -14,3 +15,8 @@ def new_id() -> uuid.UUID:
     finer = (nanos << 12) // 1_000_000
     value = (millis & (1 << 48) - 1) << 80 | 0x7 << 76 | finer << 64 | 0b10 << 62 | secrets.randbits(62)
     return uuid.UUID(int=value)
+
+
+def oldest_id(since: datetime) -> uuid.UUID:
+    """At most every id that was made at `since` or after, so that an index on ids finds what is new."""
+    return uuid.UUID(int=max(int(since.timestamp() * 1000), 0) << 80)
