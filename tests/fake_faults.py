@@ -1,10 +1,10 @@
-"""Everything that the fake upstream can do wrong, and the pictures it does it with."""
+"""Everything that a fake upstream can do wrong, and the pictures it does it with."""
 
 import io
 import json
 import struct
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -32,7 +32,8 @@ ANYWHERE = {
     "redirect",  # 302 to `url`, or to itself
 }
 KINDS = {
-    "create": ANYWHERE | {"moderated"},
+    "create": ANYWHERE | {"moderated", "no_picture", "bad_base64", "url", "polling_url"},
+    "upload": ANYWHERE,
     "look": ANYWHERE | {"fail", "moderated", "unknown_state", "no_url", "url", "slow"},
     "file": ANYWHERE | {"gone", "corrupt_picture", "truncated_picture", "wrong_type", "bomb"},
 }
@@ -103,83 +104,107 @@ WRONG_TYPES: dict[str, list[Any]] = {
         "success",
     ],
     "file": [{"url": "somewhere else"}],
+    "upload": [
+        {"success": True, "code": 200, "msg": "File uploaded successfully", "data": None},
+        {"success": True, "code": 200, "data": {"downloadUrl": 7}},
+        {"success": True, "code": 200, "data": {"downloadUrl": "somewhere else"}},
+        {"success": False, "code": 200, "data": {"downloadUrl": "https://uploads.test/a.jpg"}},
+        ["downloadUrl"],
+    ],
 }
 
 
-def spoil(reply: Reply, rule: Rule, turn: int) -> Reply:
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """How one kind of upstream spells its errors and its ids, and which of its answers have the wrong types."""
+
+    error: Callable[[int, str], bytes]
+    task_id: Callable[[int, int], str]  # from the time in milliseconds and a number that is not used twice
+    wrong_types: Mapping[str, list[Any]]
+    magic: list[Rule] = field(default_factory=list)
+
+
+def _envelope_error(code: int, msg: str) -> bytes:
+    return json.dumps({"code": code, "msg": msg, "data": None}).encode()
+
+
+AIGENERATE = Shape(
+    error=_envelope_error,
+    task_id=lambda ms, number: f"task_flux-2_{ms}{number:05d}",
+    wrong_types=WRONG_TYPES,
+)
+
+
+def spoil(reply: Reply, rule: Rule, turn: int, shape: Shape) -> Reply:
     """The reply as `rule` would have it. `turn` picks among the examples of wrong types."""
     if rule.kind in ("reset", "silent", "truncate", "huge", "never_ending", "slow_drip"):
         return replace(reply, manner=rule.kind, pace=rule.seconds, mb=rule.mb)
     if rule.kind == "wrong_types":
-        examples = WRONG_TYPES[rule.where]
+        examples = shape.wrong_types[rule.where]
         return replace(reply, body=json.dumps(examples[turn % len(examples)]).encode())
     change = CHANGES.get(rule.kind)
-    return change(reply, rule) if change else reply
+    return change(reply, rule, shape) if change else reply
 
 
-def _latency(reply: Reply, rule: Rule) -> Reply:
+def _latency(reply: Reply, rule: Rule, shape: Shape) -> Reply:
     return replace(reply, delay=reply.delay + rule.seconds)
 
 
-def _status(reply: Reply, rule: Rule) -> Reply:
+def _status(reply: Reply, rule: Rule, shape: Shape) -> Reply:
     headers = (("Retry-After", rule.retry_after),) if rule.retry_after else ()
-    return replace(reply, body=_error(rule.status, rule.msg), status=rule.status, headers=headers)
+    return replace(reply, body=shape.error(rule.status, rule.msg), status=rule.status, headers=headers)
 
 
-def _envelope(reply: Reply, rule: Rule) -> Reply:
-    return replace(reply, body=_error(rule.code, rule.msg))
+def _envelope(reply: Reply, rule: Rule, shape: Shape) -> Reply:
+    return replace(reply, body=shape.error(rule.code, rule.msg))
 
 
-def _moderated(reply: Reply, rule: Rule) -> Reply:
-    return replace(reply, body=_error(400, MODERATED), status=400) if rule.where == "create" else reply
+def _moderated(reply: Reply, rule: Rule, shape: Shape) -> Reply:
+    return replace(reply, body=shape.error(400, MODERATED), status=400) if rule.where == "create" else reply
 
 
-def _error(code: int, msg: str) -> bytes:
-    return json.dumps({"code": code, "msg": msg, "data": None}).encode()
-
-
-def _disguised(reply: Reply, rule: Rule) -> Reply:
+def _disguised(reply: Reply, rule: Rule, shape: Shape) -> Reply:
     return replace(reply, status=rule.status)
 
 
-def _html(reply: Reply, rule: Rule) -> Reply:
+def _html(reply: Reply, rule: Rule, shape: Shape) -> Reply:
     return replace(reply, body=b"<!doctype html><title>Just a moment...</title>", kind="text/html")
 
 
-def _empty(reply: Reply, rule: Rule) -> Reply:
+def _empty(reply: Reply, rule: Rule, shape: Shape) -> Reply:
     return replace(reply, body=b"")
 
 
-def _garbage(reply: Reply, rule: Rule) -> Reply:
+def _garbage(reply: Reply, rule: Rule, shape: Shape) -> Reply:
     return replace(reply, body=bytes(range(255, 0, -1)))
 
 
-def _redirect(reply: Reply, rule: Rule) -> Reply:
+def _redirect(reply: Reply, rule: Rule, shape: Shape) -> Reply:
     return replace(reply, status=302, body=b"", headers=(("Location", rule.url or "?again"),))
 
 
-def _gone(reply: Reply, rule: Rule) -> Reply:
+def _gone(reply: Reply, rule: Rule, shape: Shape) -> Reply:
     return Reply(b"gone", 410, "text/plain")
 
 
-def _corrupt_picture(reply: Reply, rule: Rule) -> Reply:
+def _corrupt_picture(reply: Reply, rule: Rule, shape: Shape) -> Reply:
     """A JPEG whose headers are right and whose picture is not: `Image.open` believes it."""
     return replace(reply, body=reply.body[:700] + bytes(len(reply.body) - 700))
 
 
-def _truncated_picture(reply: Reply, rule: Rule) -> Reply:
+def _truncated_picture(reply: Reply, rule: Rule, shape: Shape) -> Reply:
     return replace(reply, body=reply.body[: len(reply.body) // 2])
 
 
-def _wrong_type(reply: Reply, rule: Rule) -> Reply:
+def _wrong_type(reply: Reply, rule: Rule, shape: Shape) -> Reply:
     return replace(reply, body=b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>")
 
 
-def _bomb(reply: Reply, rule: Rule) -> Reply:
+def _bomb(reply: Reply, rule: Rule, shape: Shape) -> Reply:
     return replace(reply, body=bomb(), kind="image/png")
 
 
-CHANGES: dict[str, Callable[[Reply, Rule], Reply]] = {
+CHANGES: dict[str, Callable[[Reply, Rule, Shape], Reply]] = {
     "latency": _latency,
     "status": _status,
     "envelope": _envelope,

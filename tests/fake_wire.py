@@ -1,9 +1,10 @@
-"""The wire of the fake upstream: HTTP/1.1 by hand, so that it is fast and can be broken at any byte."""
+"""The wire of the fake upstreams: HTTP/1.1 by hand, so that it is fast and can be broken at any byte."""
 
 import asyncio
+import re
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -70,6 +71,49 @@ def parse(head: bytes) -> tuple[str, str, dict[str, str]]:
     method, target, _ = first.split(" ", 2)
     pairs = (line.partition(":") for line in lines if line)
     return method, target, {name.lower(): value.strip() for name, _, value in pairs}
+
+
+# --- Forms --------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Part:
+    name: str
+    data: bytes
+    filename: str = ""
+    content_type: str = ""
+
+    @property
+    def text(self) -> str:
+        return self.data.decode()
+
+
+def multipart(headers: Mapping[str, str], body: bytes) -> list[Part]:
+    """The parts of a form, strictly as RFC 7578 has them. Raises ValueError."""
+    kind = re.fullmatch(
+        r"multipart/form-data; boundary=\"?([\w'()+,./:=?-]{1,70})\"?", headers.get("content-type", "")
+    )
+    if not kind:
+        raise ValueError("no boundary")
+    mark = b"--" + kind[1].encode()
+    before, *parts, end = (b"\r\n" + body).split(b"\r\n" + mark)
+    if before or end not in (b"--\r\n", b"--"):
+        raise ValueError("the form does not begin and end as it must")
+    return [_part(part) for part in parts]
+
+
+def _part(raw: bytes) -> Part:
+    head, gap, data = raw.partition(b"\r\n\r\n")
+    if not gap or not head.startswith(b"\r\n"):
+        raise ValueError("a part without an end of its headers")
+    headers = dict(line.split(": ", 1) for line in head[2:].decode("ascii").lower().split("\r\n"))
+    disposition = head[2:].decode("ascii").split("\r\n")[list(headers).index("content-disposition")]
+    said = re.fullmatch(
+        r'content-disposition: form-data; name="([^"\r\n%]+)"(?:; filename="([^"\r\n%]+)")?',
+        disposition,
+        re.I,
+    )
+    if not said or set(headers) - {"content-disposition", "content-type", "content-length"}:
+        raise ValueError(f"a part with strange headers: {head!r}")
+    return Part(said[1], data, said[2] or "", headers.get("content-type", ""))
 
 
 # --- Manners: True where the connection is still good afterwards --------------------------------------
