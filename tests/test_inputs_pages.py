@@ -10,7 +10,7 @@ from django.test import Client
 from accounts.models import User
 from playground import catalog, offers, uploads
 from playground.models import Job, Picture, Run, RunInput, Upload, Variant
-from tests.making import EDIT, FLEX_2K, KONTEXT, PRO, give, load_catalogue, picture_for, run_for
+from tests.making import EDIT, FLEX_2K, KONTEXT, PRO, give, load_catalogue, picture_for
 from tests.pictures import photo
 
 pytestmark = pytest.mark.django_db

@@ -52,3 +52,10 @@ add.addEventListener("click", () => {
   picker.close();
   document.getElementById("run-form").dispatchEvent(new CustomEvent("picked", { detail }));
 });
+
+// The "Older" button gives its place to pictures; the focus goes on to the first of them.
+let before = 0;
+picker.addEventListener("htmx:beforeRequest", () => (before = pictures().length));
+picker.addEventListener("htmx:afterSettle", () => {
+  if (!picker.contains(document.activeElement) || document.activeElement === picker) pictures()[before]?.focus();
+});

@@ -60,6 +60,7 @@ function fillIn(query) {
   for (const input of form.querySelectorAll("input[type=checkbox], input[type=radio]")) {
     if (query.has(input.name)) input.checked = query.getAll(input.name).includes(input.value);
   }
+  keep();
   htmx.trigger("#carder", "refresh");
   htmx.trigger("#quoter", "refresh");
 }
@@ -104,10 +105,25 @@ addEventListener("pageshow", (event) => {
   htmx.trigger("#quoter", "refresh");
 });
 
+// --- The Back button: browsers bring ticks back by their place, and cards change places. So we do it by name. ---
+const boxes = () => [...form.querySelectorAll(".variant input")];
+const chosen = () => boxes().filter((box) => box.checked).map((box) => box.value);
+const keep = () => history.replaceState({ ...history.state, variants: chosen() }, "");
+
+function restore(kept) {
+  if (kept.join() === chosen().join()) return;
+  for (const box of boxes()) {
+    box.checked = kept.includes(box.value);
+    if (box.checked) box.disabled = false;
+  }
+  addEventListener("DOMContentLoaded", () => htmx.trigger("#quoter", "refresh"));
+}
+form.addEventListener("change", keep);
+
 // --- Searching the variants must not lose a tick that was made while the answer was on its way ---
 let cardsBefore = [];
 document.body.addEventListener("htmx:beforeSwap", (event) => {
-  if (event.detail.target.id === "variant-cards") cardsBefore = [...form.querySelectorAll(".variant input")];
+  if (event.detail.target.id === "variant-cards") cardsBefore = boxes();
 });
 document.body.addEventListener("htmx:afterSwap", () => {
   const list = document.getElementById("variant-cards");
@@ -126,6 +142,7 @@ document.body.addEventListener("htmx:afterSettle", () => {
 
 // A text that came with the page counts as typed, so that the browser brings it back with the Back button.
 prompt.value = prompt.value;
+if (history.state?.variants) restore(history.state.variants);
 applyQuote();
 grow();
 count();

@@ -1,0 +1,377 @@
+"""Input pictures in a real browser: brought in, put in order, edited, and laid over the result."""
+
+import base64
+import hashlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.conf import LazySettings
+from django.db import connections
+from django.test import Client
+
+from accounts.models import User
+from playground import engine, uploads
+from playground.models import Job, Picture, Run, RunInput, Upload
+from tests.making import EDIT, give, load_catalogue, picture_for
+from tests.pictures import photo
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+
+COLOURS = ["red", "orange", "gold", "green", "teal", "blue", "indigo", "violet", "black"]
+NOT_ON_ITS_WAY = "#inputs:not([data-busy])"
+
+
+@pytest.fixture
+def site(live_server: Any, settings: LazySettings) -> str:
+    settings.SANDBOX_DELAY_S = 0.2
+    load_catalogue()
+    return live_server.url
+
+
+@pytest.fixture
+def dora(page: Any, site: str) -> User:
+    """Logged in, with $10.00."""
+    user = User.objects.create_user("dora@example.org", "a-long-password-9")
+    give(user)
+    client = Client()
+    client.force_login(user)
+    page.context.add_cookies([{"name": "sessionid", "value": client.cookies["sessionid"].value, "url": site}])
+    return user
+
+
+@pytest.fixture
+def complaints(page: Any) -> Iterator[list[str]]:
+    """What the browser's console complained about; a test ends with none."""
+    heard: list[str] = []
+    page.on("console", lambda said: heard.append(said.text) if said.type == "error" else None)
+    page.on("pageerror", lambda error: heard.append(str(error)))
+    yield heard
+    assert heard == []
+
+
+@pytest.fixture
+def _engine(site: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Drives jobs in a thread of this process, as the worker does in one of its own."""
+    monkeypatch.setattr(engine, "LIFETIME_S", 1.0)
+    is_over = threading.Event()
+
+    def drive() -> None:
+        while not is_over.wait(0.05):
+            engine.drive()
+        connections.close_all()
+
+    thread = threading.Thread(target=drive)
+    thread.start()
+    yield
+    is_over.set()
+    thread.join()
+
+
+def file(colour: str, size: tuple[int, int] = (600, 400)) -> dict[str, Any]:
+    return {"name": f"{colour}.jpg", "mimeType": "image/jpeg", "buffer": photo(colour, size=size)}
+
+
+def choose(page: Any, *colours: str) -> None:
+    page.locator("#inputs-file").set_input_files([file(colour) for colour in colours])
+    page.locator(NOT_ON_ITS_WAY).wait_for()
+
+
+def transfer(page: Any, event: str, on: str, name: str, kind: str, data: bytes) -> None:
+    """A file that is dropped or pasted, as the browser hands it over."""
+    page.evaluate(
+        """([event, on, name, type, text]) => {
+            const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+            const data = new DataTransfer();
+            data.items.add(new File([bytes], name, { type }));
+            const how = { bubbles: true, cancelable: true, dataTransfer: data, clipboardData: data };
+            const made = event === "paste" ? new ClipboardEvent(event, how) : new DragEvent(event, how);
+            document.querySelector(on).dispatchEvent(made);
+        }""",
+        [event, on, name, kind, base64.b64encode(data).decode()],
+    )
+
+
+def inputs(page: Any) -> list[str]:
+    """The ids that the form would send, in order."""
+    return page.locator("#inputs-list [name=inputs]:enabled").evaluate_all("all => all.map(one => one.value)")
+
+
+def uploaded(*colours: str) -> list[str]:
+    """The ids of those files, which are told apart by their content."""
+    known = {upload.content_sha256: str(upload.pk) for upload in Upload.objects.all()}
+    return [known[hashlib.sha256(file(colour)["buffer"]).hexdigest()] for colour in colours]
+
+
+def focused(page: Any) -> str:
+    return page.evaluate("document.activeElement.getAttribute('aria-label') ?? document.activeElement.id")
+
+
+# --- Bringing them in ---------------------------------------------------------------------------------
+def test_chosen_dropped_and_pasted_pictures_become_inputs_in_that_order(
+    page: Any, site: str, dora: User, complaints: list[str]
+) -> None:
+    page.goto(site)
+    choose(page, "red")
+    transfer(page, "drop", "#prompt", "teal.jpg", "image/jpeg", photo("teal", size=(600, 400)))
+    page.locator(".input-item[data-state=ready]").nth(1).wait_for()
+    transfer(page, "paste", "#prompt", "image.png", "image/jpeg", photo("gold", size=(600, 400)))
+    page.locator(".input-item[data-state=ready]").nth(2).wait_for()
+    assert inputs(page) == uploaded("red", "teal", "gold")
+    shown = page.locator("#inputs-list img")
+    widths = "all => Promise.all(all.map(one => one.decode().then(() => one.naturalWidth)))"
+    assert shown.evaluate_all(widths) == [512] * 3
+    assert "input picture 3 of 3" in page.locator("#inputs-said").inner_text()
+
+
+def test_an_input_changes_what_can_be_made_and_the_shape(
+    page: Any, site: str, dora: User, complaints: list[str]
+) -> None:
+    page.goto(f"{site}/?prompt=make+it+autumn")
+    assert page.get_by_role("checkbox", name="FLUX.2 pro edit 1K").is_disabled()
+    assert page.locator("#r-auto").is_hidden()
+    choose(page, "red")
+    page.get_by_text("FLUX.2 pro 1K takes no input picture.").locator("visible=true").first.wait_for()
+    assert page.locator("#go").is_disabled() and page.locator("#r-auto").is_checked()
+    page.get_by_role("link", name="Use FLUX.2 pro edit 1K instead").click()
+    page.locator("#go:enabled").wait_for()
+    assert page.get_by_role("checkbox", name="FLUX.2 pro edit 1K").is_checked()
+    assert page.get_by_role("checkbox", name="Kontext Pro").is_checked()
+    page.get_by_role("button", name="Remove input picture 1").click()
+    page.get_by_role("link", name="Use FLUX.2 pro 1K instead").wait_for()
+    assert page.locator('[name=aspect_ratio][value="1:1"]').is_checked()
+
+
+def test_a_refused_file_says_why_and_the_others_are_added(page: Any, site: str, dora: User) -> None:
+    page.goto(site)
+    files = [
+        file("red"),
+        {"name": "notes.pdf", "mimeType": "application/pdf", "buffer": b"%PDF-1.4"},
+        {"name": "half.jpg", "mimeType": "image/jpeg", "buffer": photo("teal", size=(600, 400))[:700]},
+    ]
+    page.locator("#inputs-file").set_input_files(files)
+    half = page.locator(".inputs-refused li", has_text="half.jpg")
+    half.wait_for()
+    page.locator(NOT_ON_ITS_WAY).wait_for()
+    assert "The picture is damaged or incomplete." in half.inner_text()
+    pdf = page.locator(".inputs-refused li", has_text="notes.pdf")
+    assert "The file is not a JPEG, PNG or WebP picture." in pdf.inner_text()
+    assert page.get_by_role("alert").filter(has=half).count() == 1
+    assert inputs(page) == uploaded("red")
+    half.get_by_role("button", name="Dismiss").click()
+    assert half.count() == 0 and pdf.count() == 1
+
+
+def test_eight_are_the_most_and_the_same_one_is_taken_once(
+    page: Any, site: str, dora: User, complaints: list[str]
+) -> None:
+    page.goto(site)
+    choose(page, "red")
+    choose(page, "red")
+    assert inputs(page) == uploaded("red")
+    assert "red.jpg is input picture 1 already." in page.locator("#inputs-said").inner_text()
+    choose(page, *COLOURS[1:])
+    assert len(inputs(page)) == 8
+    assert "8 input pictures are the most." in page.locator(".inputs-refused").inner_text()
+
+
+def test_an_upload_on_its_way_holds_the_button_and_can_be_stopped(
+    page: Any, site: str, dora: User, complaints: list[str]
+) -> None:
+    page.goto(f"{site}/?prompt=a+fox")
+    page.route("**/uploads/", lambda route: None)  # never answered
+    page.locator("#inputs-file").set_input_files([file("red")])
+    page.get_by_role("progressbar").wait_for()
+    page.get_by_text("Waiting for your input pictures.").wait_for()
+    assert page.locator("#go").is_disabled()
+    page.get_by_role("button", name="Cancel input picture 1").click()
+    page.locator("#go:enabled").wait_for()
+    assert inputs(page) == [] and focused(page) == "inputs-choose"
+
+
+def test_a_broken_connection_can_be_tried_again(page: Any, site: str, dora: User) -> None:
+    page.goto(site)
+    page.route("**/uploads/", lambda route: route.abort())
+    page.locator("#inputs-file").set_input_files([file("red")])
+    page.get_by_text("The connection broke.").wait_for()
+    page.unroute("**/uploads/")
+    page.get_by_role("button", name="Try again").click()
+    page.locator(".input-item[data-state=ready]").wait_for()
+    assert inputs(page) == uploaded("red") and page.locator(".inputs-refused li").count() == 0
+
+
+def test_the_gallery_is_picked_from_by_keyboard(
+    page: Any, site: str, dora: User, complaints: list[str]
+) -> None:
+    older, newer = picture_for(dora, nonce="1"), picture_for(dora, nonce="2")
+    Picture.objects.filter(pk=older.pk).update(sha256="0" * 64)  # the fake upstream draws but one
+    page.goto(site)
+    page.get_by_role("button", name="From your gallery").focus()
+    page.keyboard.press("Enter")
+    page.locator("[data-pick]").nth(1).wait_for()
+    page.locator("[data-pick]").first.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Space")
+    page.get_by_role("button", name="Add 2 pictures").focus()
+    page.keyboard.press("Enter")
+    page.locator(".input-item[data-state=ready]").nth(1).wait_for()
+    picked = {str(upload.pk): upload.picture_id for upload in Upload.objects.all()}
+    assert [picked[pk] for pk in inputs(page)] == [older.pk, newer.pk]
+
+
+# --- Putting them in order ----------------------------------------------------------------------------
+def test_order_by_keys_and_buttons_keeps_the_focus(
+    page: Any, site: str, dora: User, complaints: list[str]
+) -> None:
+    page.goto(site)
+    choose(page, "red", "teal", "gold")
+    page.get_by_role("button", name="Move input picture 1 right").focus()
+    page.keyboard.press("Enter")
+    assert inputs(page) == uploaded("teal", "red", "gold")
+    assert focused(page) == "Move input picture 2 right"
+    page.keyboard.press("ArrowRight")
+    assert inputs(page) == uploaded("teal", "gold", "red")
+    assert focused(page) == "Move input picture 3 left"  # there is no further right
+    assert "Now input picture 3 of 3." in page.locator("#inputs-said").inner_text()
+    page.keyboard.press("Delete")
+    assert inputs(page) == uploaded("teal", "gold") and focused(page) == "Remove input picture 2"
+
+
+def test_order_by_drag(page: Any, site: str, dora: User, complaints: list[str]) -> None:
+    page.goto(site)
+    choose(page, "red", "teal", "gold")
+    boxes = [page.locator(".input-frame").nth(at).bounding_box() for at in range(3)]
+    page.mouse.move(boxes[2]["x"] + 50, boxes[2]["y"] + 50)
+    page.mouse.down()
+    page.mouse.move(boxes[0]["x"] + 40, boxes[0]["y"] + 50, steps=8)
+    page.mouse.up()
+    assert inputs(page) == uploaded("gold", "red", "teal")
+
+
+def test_a_reload_and_the_back_button_keep_them(
+    page: Any, site: str, dora: User, complaints: list[str]
+) -> None:
+    page.goto(f"{site}/?prompt=a+fox&variants={EDIT}")
+    choose(page, "red", "teal")
+    page.get_by_role("button", name="Move input picture 1 right").click()
+    page.reload()
+    page.locator(".input-item").nth(1).wait_for()
+    assert inputs(page) == uploaded("teal", "red")
+    page.locator("#go:enabled").click()
+    page.wait_for_url("**/runs/*/")
+    page.go_back()
+    page.locator(".input-item").nth(1).wait_for()
+    assert inputs(page) == uploaded("teal", "red")
+    assert page.get_by_role("checkbox", name="FLUX.2 pro edit 1K").is_checked()
+    assert [str(row.upload_id) for row in RunInput.objects.order_by("position")] == uploaded("teal", "red")
+
+
+# --- Editing and comparing ----------------------------------------------------------------------------
+@pytest.mark.usefixtures("_engine")
+def test_a_picture_is_edited_from_its_page_and_compared(
+    page: Any, site: str, dora: User, complaints: list[str]
+) -> None:
+    picture = picture_for(dora)
+    page.goto(f"{site}/pictures/{picture.pk}/")
+    page.get_by_role("link", name="Edit this").click()
+    page.locator(".input-item[data-state=ready]").wait_for()
+    page.get_by_label("What do you want to see?").fill("make it autumn")
+    page.get_by_role("button", name="Make 2 free previews").click()
+    page.wait_for_url("**/runs/*/")
+    assert page.get_by_role("heading", name="Input").is_visible()
+    page.locator("[data-job][data-state=succeeded]").nth(1).wait_for()
+    page.get_by_role("button", name="Before | After FLUX.2 pro edit 1K").click()
+    slider = page.get_by_role("slider", name="Divider between before and after")
+    assert slider.get_attribute("aria-valuetext") == "50 percent input, 50 percent result"
+    shown = page.locator(".compare-stage img")
+    widths = "all => Promise.all(all.map(one => one.decode().then(() => one.naturalWidth)))"
+    assert shown.evaluate_all(widths) == [768, 256]
+    page.keyboard.press("Escape")
+    assert focused(page).startswith("compare-") and Run.objects.count() == 2
+
+
+@pytest.fixture
+def finished_edit(page: Any, site: str, dora: User) -> Run:
+    """A run that is done, with its dialog open."""
+    picture = picture_for(dora)
+    upload = uploads.take(dora, photo("teal", size=(600, 400)))
+    Job.objects.filter(pk=picture.job.pk).update(params=picture.job.params | {"inputs": [str(upload.pk)]})
+    RunInput.objects.create(run=picture.job.run, upload=upload, position=0)
+    page.goto(f"{site}{picture.job.run.get_absolute_url()}")
+    page.get_by_role("button", name="Before | After").click()
+    return picture.job.run
+
+
+def divider(page: Any) -> float:
+    """Where it stands, from 0 to 1 of the picture's width, as people see it."""
+    stage, line = (page.locator(part).bounding_box() for part in (".compare-stage", ".compare-line"))
+    return (line["x"] + line["width"] / 2 - stage["x"]) / stage["width"]
+
+
+def test_the_divider_goes_by_keys(page: Any, finished_edit: Run, complaints: list[str]) -> None:
+    slider = page.get_by_role("slider")
+    assert focused(page) == "Divider between before and after"
+    for key, at, words in [
+        ("ArrowLeft", 0.49, "49 percent input, 51 percent result"),
+        ("ArrowRight", 0.50, "50 percent input, 50 percent result"),
+        ("Home", 0.0, "Only the result"),
+        ("End", 1.0, "Only the input"),
+    ]:
+        page.keyboard.press(key)
+        assert slider.get_attribute("aria-valuetext") == words
+        assert divider(page) == pytest.approx(at, abs=0.005)
+
+
+def test_the_divider_goes_by_mouse_and_stays_where_it_is_let_go(
+    page: Any, finished_edit: Run, complaints: list[str]
+) -> None:
+    box = page.locator(".compare-stage").bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + 100)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + 120, steps=4)
+    assert divider(page) == pytest.approx(0.25, abs=0.01)
+    page.mouse.move(box["x"] - 200, box["y"] + 120)  # out of the picture, and still held
+    assert divider(page) == pytest.approx(0, abs=0.01)
+    page.mouse.up()
+    page.mouse.move(box["x"] + box["width"] * 0.9, box["y"] + 120)
+    assert divider(page) == pytest.approx(0, abs=0.01)
+
+
+def test_the_divider_goes_by_touch(page: Any, finished_edit: Run, complaints: list[str]) -> None:
+    box = page.locator(".compare-stage").bounding_box()
+    wire = page.context.new_cdp_session(page)
+
+    def touch(kind: str, at: float) -> None:
+        points = [{"x": box["x"] + box["width"] * at, "y": box["y"] + 100}] if kind != "touchEnd" else []
+        wire.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", 0.5)
+    for at in (0.55, 0.6, 0.7):
+        touch("touchMove", at)
+    assert divider(page) == pytest.approx(0.7, abs=0.01)
+    touch("touchEnd", 0.7)
+
+
+# --- A phone, and people who want less movement -------------------------------------------------------
+def test_a_phone_needs_no_sideways_scrolling(page: Any, site: str, dora: User, complaints: list[str]) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    width = "document.documentElement.scrollWidth"
+    page.goto(f"{site}/?prompt=a+fox")
+    choose(page, *COLOURS[:8])
+    page.locator("#inputs-file").set_input_files([file(COLOURS[8]) | {"name": "w" * 200 + ".jpg"}])
+    page.locator(".inputs-refused li").wait_for()
+    assert page.evaluate(width) <= 390
+    # The reason stands by the button, which follows the thumb.
+    page.locator("#go-why").get_by_role("link", name="Use FLUX.2 pro edit 1K instead").click()
+    page.locator("#go:enabled").click()
+    page.wait_for_url("**/runs/*/")
+    assert page.evaluate(width) <= 390
+
+
+def test_the_comparison_fits_a_phone(page: Any, finished_edit: Run, complaints: list[str]) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    box = page.locator("#compare").bounding_box()
+    assert box["x"] >= 0 and box["x"] + box["width"] <= 390 and box["y"] + box["height"] <= 844
