@@ -71,6 +71,8 @@ def in_plain_words() -> Iterator[None]:
     except (ImageError, MemoryError):
         raise
     except Exception as error:
+        if "MAX_TEXT" in str(error):  # Pillow's own bound on what a PNG may unpack to
+            raise ImageError("The picture carries too much data beside its pixels.") from error
         raise ImageError("The picture is damaged or incomplete.") from error
 
 
