@@ -1,17 +1,33 @@
 """What `manage.py check` and `manage.py up` say about the environment: each problem with its way out."""
 
 import difflib
+import ipaddress
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
+from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning
+from django.db import DatabaseError
 
-from playground import environment
+from playground import environment, internet, seals
 
 NEAR_MISS = (
     0.85  # difflib ratio: PREVIEW_PER_DAY is 0.97 of PREVIEWS_PER_DAY; XDG_DATA_DIRS is 0.76 of DATA_DIR
+)
+INSIDE = (
+    ".localhost",
+    ".local",
+    ".internal",
+    ".lan",
+    ".home",
+    ".home.arpa",
+    ".intranet",
+    ".test",
+    ".invalid",
 )
 TABLE = "The table of settings is in README.md."
 
@@ -42,4 +58,65 @@ def spelling(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMess
     return found
 
 
-ALL = [values, hosts, spelling]
+def sealed_keys(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """playground.W003: an upstream's key that cannot be read. A warning, for in the admin it can be entered anew."""
+    found: list[CheckMessage] = []
+    for row in _upstreams():
+        try:
+            if row.sealed_key:
+                seals.unseal(row.sealed_key)
+        except seals.NoSecret:
+            hint = (
+                "Set UPSTREAM_KEYS_SECRET to the secret that was set when the key was entered, and restart."
+            )
+            found.append(_unreadable(row.name, "UPSTREAM_KEYS_SECRET is not set", hint))
+        except seals.WrongSecret:
+            hint = (
+                "Set UPSTREAM_KEYS_SECRET to the secret that was set when the key was entered (after the new one, with"
+                " a comma between, if you are changing it), or enter the key anew in the admin, under Upstreams."
+            )
+            found.append(_unreadable(row.name, "it was sealed with another UPSTREAM_KEYS_SECRET", hint))
+    return found
+
+
+def _unreadable(name: str, why: str, hint: str) -> CheckMessage:
+    return Warning(f"The key of the upstream {name} cannot be read: {why}.", hint=hint, id="playground.W003")
+
+
+def fetched_inputs(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """playground.W004: an upstream that is to fetch input pictures from us, and cannot reach us."""
+    if is_public_url(settings.BASE_URL):
+        return []
+    where = f"{settings.BASE_URL} leads nowhere from outside" if settings.BASE_URL else "BASE_URL is not set"
+    hint = (
+        "Set BASE_URL to the address at which the world reaches you, such as https://flux.example.com, or choose"
+        " another way for input pictures in the admin, under Upstreams."
+    )
+    return [
+        Warning(
+            f"The upstream {row.name} is to fetch input pictures from us, but {where}.",
+            hint=hint,
+            id="playground.W004",
+        )
+        for row in _upstreams()
+        if row.inputs_by == "url"
+    ]
+
+
+def is_public_url(url: str) -> bool:
+    """Whether somebody outside can reach it, as far as the address alone tells: no name is looked up."""
+    host = urlsplit(url).hostname or ""
+    with suppress(ValueError):
+        return internet.is_public(str(ipaddress.ip_address(host)))
+    return "." in host.strip(".") and not f".{host.rstrip('.')}".endswith(INSIDE)
+
+
+def _upstreams() -> list[Any]:
+    """Those that are switched on. None where there is no database yet: what is wrong with it is said elsewhere."""
+    try:
+        return list(apps.get_model("playground", "Upstream").objects.filter(is_on=True))
+    except DatabaseError:
+        return []
+
+
+ALL = [values, hosts, spelling, sealed_keys, fetched_inputs]
