@@ -8,7 +8,6 @@ import sys
 import uuid
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from io import BytesIO
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,25 +17,7 @@ from PIL import Image
 
 from playground import images
 from playground.images import ImageError, Rendered
-
-
-def scene(width: int = 640, height: int = 480, mode: str = "RGB") -> Image.Image:
-    """Not flat, so that half of the file really is half of the picture; and the same in every run."""
-    small = (width // 4 + 1, height // 4 + 1)
-    noise = Image.frombytes("L", small, Random(1).randbytes(small[0] * small[1])).resize((width, height))
-    return Image.merge("RGB", (noise, noise.transpose(Image.Transpose.FLIP_LEFT_RIGHT), noise)).convert(mode)
-
-
-def encoded(picture: Image.Image, format: str, **options: Any) -> bytes:
-    out = BytesIO()
-    picture.save(out, format, **options)
-    return out.getvalue()
-
-
-def opened(data: bytes) -> Image.Image:
-    picture = Image.open(BytesIO(data))
-    picture.load()
-    return picture
+from tests.pictures import encoded, opened, scene
 
 
 def rendered(**options: Any) -> Rendered:
