@@ -35,7 +35,8 @@ TOO_LARGE = f"The file is larger than {images.MAX_INPUT_BYTES // 1_000_000} MB, 
 @require_POST
 def uploads(request: Request) -> HttpResponse:
     """One input picture: a `file`, or the id of a `picture` from the gallery. 201, or {"error": in plain words}."""
-    length = int(request.META.get("CONTENT_LENGTH") or 0)
+    said = request.META.get("CONTENT_LENGTH") or ""
+    length = int(said) if said.isdecimal() else 0  # where it says none, Django reads nothing
     if length > MOST_BODY_BYTES:
         _ignore(request, length)
         return _no(TOO_LARGE, 413)
@@ -60,7 +61,7 @@ def _take(request: Request) -> HttpResponse:
         return _no(str(no), 422)
     except inputs.QuotaReached as no:
         return _no(str(no), 409)
-    except OSError:
+    except (OSError, MemoryError):
         logger.exception("an input picture could not be stored")
         return _no("The picture could not be stored at the moment. Try again later.", 503)
     return JsonResponse(_shown(taken), status=201)
