@@ -39,7 +39,9 @@ def normalise(
         has_coarse_colours = format == "webp" or JpegImagePlugin.get_sampling(image) == 2
         is_lossy = format == "jpeg" or (format == "webp" and b"VP8L" not in data)
         pixels = _pixels(image, longest_side)
-        for encoded, kind in _encodings(pixels, is_lossy=is_lossy, subsampling=2 if has_coarse_colours else 0):
+        for encoded, kind in _encodings(
+            pixels, is_lossy=is_lossy, subsampling=2 if has_coarse_colours else 0
+        ):
             if len(encoded) <= MAX_INPUT_BYTES:
                 return _rendered(encoded, kind, pixels, with_preview=longest_side is None)
         raise ImageError(f"The picture does not fit into {MAX_INPUT_BYTES // 1_000_000} MB; make it smaller.")
