@@ -16,6 +16,7 @@ from tests.pictures import photo
 pytestmark = pytest.mark.django_db
 
 PRO_EDIT_2K = EDIT.replace("1k", "2k")
+FLEX_EDIT_2K = FLEX_2K.replace("text-to-image", "image-to-image")
 
 
 @pytest.fixture
@@ -126,6 +127,7 @@ def variants_of(*slugs: str) -> list[Variant]:
         (1, [PRO, KONTEXT], "Use FLUX.2 pro edit 1K instead", [EDIT, KONTEXT]),
         (1, [PRO, EDIT], "Leave out FLUX.2 pro 1K", [EDIT]),
         (2, [KONTEXT], "Use FLUX.2 pro edit 1K instead", [EDIT]),
+        (1, [FLEX_2K], "Use FLUX.2 flex edit 2K instead", [FLEX_EDIT_2K]),
         (0, [EDIT], "Use FLUX.2 pro 1K instead", [PRO]),
         (9, [EDIT], None, []),
     ],
