@@ -8,24 +8,18 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from django.conf import settings
+from playground import upstreams
+from playground.models import Job, Route, Variant
 
-from playground.models import Route, Variant
-
-SANDBOX = "sandbox"
 AUTO = "auto"  # the aspect ratio of the first input picture, or the nearest that a variant makes
 _PIXELS = {"2K": 2048 * 2048}
 _PIXELS_OTHERWISE = 1024 * 1024
 _SIZE_STEP = 16
 
 
-def configured_providers() -> list[str]:
-    """The upstreams that have a key. With none, everything runs on the sandbox."""
-    return ["aigenerate"] if settings.AIGENERATE_API_KEY else []
-
-
 def is_sandbox() -> bool:
-    return not configured_providers()
+    """Whether no upstream is set up here, so that everything is drawn by the sandbox."""
+    return not upstreams.configured()
 
 
 def live() -> list[Variant]:
@@ -38,12 +32,23 @@ def by_slugs(slugs: Iterable[str]) -> list[Variant]:
     return list(Variant.objects.live().filter(slug__in=list(slugs)).priced().prefetch_related("routes"))
 
 
+def routes_for(variant: Variant) -> list[Route]:
+    """Those whose upstream is set up, best first; the sandbox where none is; empty: it can't be made here."""
+    known = upstreams.configured()
+    if not known:
+        return [Route(variant=variant, provider=upstreams.SANDBOX, upstream_model=variant.slug)]
+    return [route for route in variant.routes.all() if route.provider in known]
+
+
 def route_for(variant: Variant) -> Route | None:
-    """The first route whose provider has a key; the sandbox where no provider has one; None: it can't be made here."""
-    providers = configured_providers()
-    if not providers:
-        return Route(variant=variant, provider=SANDBOX, upstream_model=variant.slug)
-    return next((route for route in variant.routes.all() if route.provider in providers), None)
+    """The one that a job would take first."""
+    return next(iter(routes_for(variant)), None)
+
+
+def next_route(job: Job) -> Route | None:
+    """Where a job can go that its upstream has not started, and that it has not been to."""
+    been = {*job.tried, job.provider}
+    return next((route for route in routes_for(job.variant) if route.provider not in been), None)
 
 
 def why_not(variant: Variant, *, inputs: int | None = 0) -> str:

@@ -8,17 +8,18 @@ compare-and-set that is safe to repeat, because it is repeated when the database
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
-from django.db import InterfaceError, OperationalError, connection, connections, transaction
+from django.db import InterfaceError, OperationalError, connection, connections, models, transaction
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Call = Callable[[], Any]
+Call = partial[Any]
 _AWAY = (OperationalError, InterfaceError)
 
 
@@ -62,7 +63,7 @@ class Commits:
     def _run(self, calls: list[Call]) -> list[tuple[Any, Exception | None]]:
         if len(calls) > 1:
             try:
-                with transaction.atomic():
+                with _undone_with_its_rows(calls), transaction.atomic():
                     return [(call(), None) for call in calls]
             except Exception:
                 logger.debug("a batch of %d failed; each goes alone", len(calls), exc_info=True)
@@ -72,7 +73,8 @@ class Commits:
         give_up = time.monotonic() + self._patience_s
         while True:
             try:
-                return call(), None
+                with _undone_with_its_rows([call]):
+                    return call(), None
             except _AWAY as error:
                 if time.monotonic() > give_up:
                     return None, error
@@ -81,3 +83,17 @@ class Commits:
                 time.sleep(0.5)
             except Exception as error:
                 return None, error
+
+
+@contextmanager
+def _undone_with_its_rows(calls: list[Call]) -> Iterator[None]:
+    """Where the database rolls back, the rows in hand are put back too, for the repetition starts from them."""
+    rows = [row for call in calls for row in call.args if isinstance(row, models.Model)]
+    before = [dict(vars(row)) for row in rows]
+    try:
+        yield
+    except Exception:
+        for row, values in zip(rows, before, strict=True):
+            vars(row).clear()
+            vars(row).update(values)
+        raise

@@ -9,12 +9,13 @@ was written down before the line was reached.
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import random
 import sys
 import time
 import uuid
-from collections import defaultdict
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from functools import partial
@@ -24,12 +25,12 @@ from django.conf import settings
 from django.urls import reverse
 from django.utils import timezone
 
-from playground import drives, images, jobs, net, upkeep, uploads
+from accounts import ledger
+from playground import catalog, drives, images, jobs, net, upkeep, uploads, upstreams
 from playground.commits import Commits
 from playground.ids import new_id
 from playground.models import Job, Picture
 from playground.pace import Pace
-from playground.providers.aigenerate import AIGenerate
 from playground.providers.base import (
     Failure,
     Input,
@@ -42,19 +43,25 @@ from playground.providers.base import (
     State,
     TryLater,
 )
-from playground.providers.sandbox import Sandbox
 from playground.room import Room
 
 logger = logging.getLogger(__name__)
 
-LIFETIME_S = 40.0
-DRAIN_S = 35.0  # less than LIFETIME_S: so a worker is free again before the successor hands over
+# An upstream that answers a create with the picture takes up to two minutes, which a drive that ends waits for; and it
+# lives longer than that, so that a worker is free again before its successor hands over.
+LIFETIME_S = 130.0
+DRAIN_S = 125.0
 TICK_S = 0.1
 SWEEP_S = 15.0
 SENDING_AT_ONCE = 128
 HELD_INPUT_BYTES = 200_000_000  # of input pictures in memory, which all at once could be 10 GB
 FETCHING_AT_ONCE = 12
 FETCH_ATTEMPTS = 6
+TRIES_BEFORE_NEXT = 3  # of an upstream that cannot be reached, where there is another one for the job
+BUSY_S = 2.0  # to wait where an upstream says that it is busy, and not for how long
+LONGEST_PAUSE_S = 20.0  # that a job waits out where there is another upstream for it
+LOOKS_IN_VAIN = 10  # in a row, over all jobs: then the upstream is not well
+DELIVERED = "delivered:"  # the address of a picture that came with the answer to its create
 
 
 def drive() -> None:
@@ -65,14 +72,6 @@ def drive() -> None:
     )  # or image threads wait 5 ms for the interpreter at every step, with their core idle
     if drives.join(owner):
         uvloop.run(Drive(owner).run())
-
-
-def providers() -> dict[str, Provider]:
-    """Every upstream that is set up, and the sandbox."""
-    known: list[Provider] = [Sandbox(delay_s=settings.SANDBOX_DELAY_S, read=uploads.read)]
-    if settings.AIGENERATE_API_KEY:
-        known.append(AIGenerate(base_url=settings.AIGENERATE_BASE_URL, api_key=settings.AIGENERATE_API_KEY))
-    return {provider.name: provider for provider in known}
 
 
 class LetGo(Exception):
@@ -87,18 +86,19 @@ class Drive:
 
     def __init__(self, owner: str) -> None:
         self.owner = owner
-        self.providers = providers()
+        self.providers = upstreams.providers(draw_from=uploads.read)
         self.commit = Commits()
         self.image_threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="images")
         self.disk_threads = ThreadPoolExecutor(FETCHING_AT_ONCE, thread_name_prefix="disk")
         self.pace = Pace()
         self.ending = asyncio.Event()
         self.held_inputs = Room(HELD_INPUT_BYTES)
-        self.sending = asyncio.Semaphore(SENDING_AT_ONCE)
+        self.sending: dict[str, asyncio.Semaphore] = defaultdict(partial(asyncio.Semaphore, SENDING_AT_ONCE))
         self.fetching = asyncio.Semaphore(FETCHING_AT_ONCE)
         self.tasks: dict[uuid.UUID, asyncio.Task[None]] = {}
         self.wakes: dict[uuid.UUID, asyncio.Event] = defaultdict(asyncio.Event)
-        self.paused_until: dict[str, float] = {}
+        self.delivered: dict[uuid.UUID, bytes] = {}
+        self.looks_in_vain: Counter[str] = Counter()
 
     async def run(self) -> None:
         async with contextlib.AsyncExitStack() as open_clients:
@@ -175,6 +175,7 @@ class Drive:
         finally:
             self.tasks.pop(job.pk, None)
             self.wakes.pop(job.pk, None)
+            self.delivered.pop(job.pk, None)
 
     async def _steps(self, job: Job) -> None:
         """From whatever state the job is in, as far as it goes. Each step returns whether the job is still ours."""
@@ -183,7 +184,7 @@ class Drive:
             await self._fail(job, Failure.OUTCOME_UNKNOWN if job.outcome_unknown else Failure.TIMED_OUT)
             return
         if provider is None:
-            await self._fail(job, Failure.UPSTREAM_UNAVAILABLE, f"{job.provider} is not set up any more")
+            await self._gone(job)
             return
         if job.state == Job.State.SUBMITTING and not await self._take_up(job, provider):
             return
@@ -226,44 +227,89 @@ class Drive:
             return await self._send_with(job, provider, inputs)
 
     async def _send_with(self, job: Job, provider: Provider, inputs: tuple[Input, ...]) -> bool:
-        async with self.sending:
+        async with self.sending[provider.name]:
             if self.ending.is_set():
                 raise LetGo(timezone.now())
-            if (pause := self._pause(provider)) > 0:
-                raise LetGo(_from_now(pause))
-            if not await self.commit(jobs.sending, job):
-                return False
-            try:
-                started = await provider.create(self.http, order_of(job, inputs))
-            except TryLater as busy:
-                await self.commit(jobs.not_started, job, self._later(job, provider, busy), busy.detail)
-            except Rejected as refused:
-                await self.commit(jobs.fail, job, refused.failure.value, refused.detail, may_have_cost=False)
-            except OutcomeUnknown as unknown:
-                await self.commit(jobs.lost, job, unknown.detail)
-            else:
-                return await self._started(job, provider, started)
+            may_send = await self.commit(jobs.sending, job)
+            if isinstance(may_send, upstreams.NotNow):
+                await self._put_off(job, may_send)
+            elif may_send:
+                return await self._create(job, provider, order_of(job, inputs))
         return False
 
-    async def _started(self, job: Job, provider: Provider, started: Started) -> bool:
+    async def _create(self, job: Job, provider: Provider, order: Order) -> bool:
         try:
-            return await self.commit(
-                jobs.started, job, started.upstream_id, memo=started.memo, cost_micros=started.cost_micros
-            )
+            started = await provider.create(self.http, order)
+        except TryLater as busy:
+            await self._not_started(job, busy)
+        except Rejected as refused:
+            await self._rejected(job, refused)
+        except OutcomeUnknown as unknown:
+            await self.commit(upstreams.failed, job.provider, unknown.detail)
+            await self.commit(jobs.lost, job, unknown.detail)
+        else:
+            return await self._started(job, started)
+        return False
+
+    async def _started(self, job: Job, started: Started) -> bool:
+        told = {"memo": started.memo, "cost_micros": started.cost_micros}
+        try:
+            is_ours = await self.commit(jobs.started, job, started.upstream_id, **told)
         except Exception:
-            upstream_id = started.upstream_id
-            logger.error("job %s runs at %s as %s, which is not stored", job.pk, provider.name, upstream_id)
+            logger.error("job %s runs at %s as %s: not stored", job.pk, job.provider, started.upstream_id)
             raise
+        if is_ours and started.picture is not None:
+            self.delivered[job.pk] = started.picture
+            return await self.commit(jobs.ready, job, [f"{DELIVERED}{started.upstream_id}"])
+        return is_ours
 
-    def _pause(self, provider: Provider) -> float:
-        return self.paused_until.get(provider.name, 0) - time.monotonic()
+    async def _put_off(self, job: Job, not_now: upstreams.NotNow) -> None:
+        """The upstream takes no job now: another one is asked where waiting would be long, or the job waits."""
+        left_s = (not_now.until - timezone.now()).total_seconds() if not_now.until else math.inf
+        if left_s > LONGEST_PAUSE_S and await self._ask_another(job, not_now.detail):
+            return
+        if not_now.until is None:
+            await self.commit(
+                jobs.fail, job, Failure.LIMIT_REACHED.value, not_now.detail, may_have_cost=False
+            )
+        else:
+            raise LetGo(not_now.until + timedelta(seconds=random.random()))
 
-    def _later(self, job: Job, provider: Provider, busy: TryLater) -> datetime:
-        """When to send again: as the upstream says, which then holds for all its jobs, or ever later, with jitter."""
-        if busy.retry_after_s is not None:
-            self.paused_until[provider.name] = time.monotonic() + busy.retry_after_s
-            return _from_now(busy.retry_after_s + random.random())
-        return _from_now(min(2 ** min(job.submit_attempts, 6), 30) * (0.5 + random.random()))
+    async def _not_started(self, job: Job, busy: TryLater) -> None:
+        """Not reached, or told to wait, which then holds for all of the upstream's jobs. Sent again later, with jitter."""
+        wait_s = BUSY_S if busy.retry_after_s is None and busy.is_well else busy.retry_after_s
+        if wait_s is not None:
+            await self.commit(upstreams.paused, job.provider, wait_s)
+            look_at = _from_now(wait_s + random.random())
+        else:
+            await self.commit(upstreams.failed, job.provider, busy.detail)
+            look_at = _from_now(min(2 ** min(job.submit_attempts, 6), 30) * (0.5 + random.random()))
+            if job.submit_attempts >= TRIES_BEFORE_NEXT and await self._ask_another(job, busy.detail):
+                return
+        await self.commit(jobs.not_started, job, look_at, busy.detail)
+
+    async def _rejected(self, job: Job, refused: Rejected) -> None:
+        """A no to what was asked is final; a no to the operator (the key, the balance) sends the job elsewhere."""
+        if refused.failure is Failure.UPSTREAM_UNAVAILABLE:
+            await self.commit(upstreams.failed, job.provider, refused.detail)
+            if await self._ask_another(job, refused.detail):
+                return
+        await self.commit(jobs.fail, job, refused.failure.value, refused.detail, may_have_cost=False)
+
+    async def _gone(self, job: Job) -> None:
+        """Its upstream is not set up any more. A job that was not sent yet goes elsewhere."""
+        detail = f"{job.provider} is not set up any more"
+        if job.state != Job.State.QUEUED or not await self._ask_another(job, detail):
+            await self._fail(job, Failure.UPSTREAM_UNAVAILABLE, detail)
+
+    async def _ask_another(self, job: Job, why: str) -> bool:
+        """Hands a job that is known not to have been started to the next upstream that makes its variant, if any."""
+        try:
+            route = await self.commit(catalog.next_route, job)
+            return route is not None and await self.commit(jobs.reroute, job, route, why)
+        except ledger.Refusal as no:  # the house's budget does not allow that one's cost
+            logger.info("job %s: %s", job.pk, no)
+            return False
 
     # --- Watching -------------------------------------------------------------------------------------
     async def _watch(self, job: Job, provider: Provider) -> bool:
@@ -280,13 +326,25 @@ class Drive:
                 pause = nothing.retry_after_s or min(2**misses, 20) * (0.5 + random.random())
                 if nothing.retry_after_s is not None:
                     self.pace.too_often(job.provider)
+                await self._count_look(job, is_well=nothing.is_well or nothing.retry_after_s is not None)
             else:
                 misses = 0
+                await self._count_look(job, is_well=report.is_known)
                 if report.state != State.RUNNING:
                     return await self._looked(job, report)
                 await self._show_progress(job, report)
                 pause = report.look_after_s if report.look_after_s is not None else self._pace(job)
             await self._wait(job, pause)
+
+    async def _count_look(self, job: Job, *, is_well: bool) -> None:
+        """A run of looks that learn nothing opens the upstream's circuit: what is sent there would not be seen again."""
+        if is_well:
+            self.looks_in_vain[job.provider] = 0
+            return
+        self.looks_in_vain[job.provider] += 1
+        if self.looks_in_vain[job.provider] % LOOKS_IN_VAIN == 0:
+            detail = f"{LOOKS_IN_VAIN} looks in a row taught us nothing"
+            await self.commit(upstreams.failed, job.provider, detail, times=upstreams.FAILURES_TO_OPEN)
 
     def _pace(self, job: Job) -> float:
         return self.pace.pause(job.provider, job.upstream_model, age=_age(job), in_flight=len(self.tasks))
@@ -294,7 +352,7 @@ class Drive:
     async def _looked(self, job: Job, report: Report) -> bool:
         if report.state == State.SUCCEEDED and report.urls:
             self.pace.done(job.provider, job.upstream_model, age=_age(job))
-            return await self.commit(jobs.ready, job, report.urls)
+            return await self.commit(jobs.ready, job, report.urls, cost_micros=report.cost_micros)
         await self._fail(job, report.failure or Failure.NO_PICTURE, report.detail)
         return False
 
@@ -352,9 +410,11 @@ class Drive:
             return []
 
     async def _fetch_once(self, job: Job, provider: Provider, url: str) -> None:
-        data = await provider.draw(url)
+        data = self.delivered.get(job.pk) or await provider.draw(url)
+        if data is None and url.startswith(DELIVERED):
+            raise net.Gone("the picture came with the answer, and the process that had it died")
         if data is None:
-            data = await net.download(self.http, url)
+            data = await net.download(self.http, url, only_hosts=provider.result_hosts)
         in_thread = asyncio.get_running_loop().run_in_executor
         rendered = await in_thread(
             self.image_threads, partial(images.render, data, with_preview=job.is_preview)

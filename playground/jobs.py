@@ -8,28 +8,31 @@ What people do is in the first half, what the engine does in the second.
 """
 
 import secrets
+import uuid
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import NON_FIELD_ERRORS
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Case, F, Value, When
+from django.db.models import Case, F, Q, Value, When
 from django.utils import timezone
 
 from accounts import ledger, rows
 from accounts.models import Hold, Transfer, User, Wallet
-from playground import catalog, drives, images
+from playground import catalog, drives, images, upstreams
 from playground.images import Rendered
-from playground.models import Job, JobEvent, Picture, Run, RunInput, Switch, Upload, Variant
+from playground.models import Job, JobEvent, Picture, Route, Run, RunInput, Switch, Upload, Variant
 
 LEASE = timedelta(seconds=12)
 MAX_COUNT = 4
 MAX_PICTURES = 48
 MAX_SEED = 2**32 - 1
 DISPATCH = "dispatch"
+# Failures after which the upstream may go on all the same.
+GIVEN_UP = ("timed_out", "outcome_unknown", "given_up")
 
 EXPLAINED = {
     "moderated": "The model's safety filter refused this prompt or its picture.",
@@ -40,6 +43,7 @@ EXPLAINED = {
     "bad_picture": "What the upstream sent was not a whole picture.",
     "timed_out": "It took too long, so we stopped waiting.",
     "outcome_unknown": "The connection broke while it was being sent, and the upstream never answered.",
+    "limit_reached": "The house's limit for this upstream is used up for today. It starts afresh at midnight UTC.",
     "input_gone": "An input picture of this run has been removed, so it cannot be made.",
     "given_up": "The operator ended this job.",
 }
@@ -295,19 +299,39 @@ def keep(picture: Picture) -> bool:
 
 # --- What the engine does -----------------------------------------------------------------------------
 def claim(owner: str, room: int) -> list[Job]:
-    """Leases up to `room` due jobs to `owner`. A leased job is due again when its lease runs out."""
+    """Leases up to `room` due jobs to `owner`, none that its upstream has no room for. A leased job is due again when
+    its lease runs out."""
     due = Job.objects.due(timezone.now())
     if not is_dispatching():
         due = due.exclude(state=Job.State.QUEUED)
     if room <= 0 or not due.exists():
         return []
+    left = upstreams.room()
+    for (provider, model), jobs_left in left.items():
+        if not jobs_left:
+            waiting = Q(state=Job.State.QUEUED, provider=provider)
+            due = due.exclude(waiting & Q(upstream_model=model) if model else waiting)
     with transaction.atomic():
         if connection.features.has_select_for_update_skip_locked:
             due = due.select_for_update(skip_locked=True)
-        ids = list(due.values_list("pk", flat=True)[:room])
+        ids = _that_fit(due[:room].values_list("pk", "state", "provider", "upstream_model"), left)
         until = timezone.now() + LEASE
         Job.objects.filter(pk__in=ids).update(lease_owner=owner, lease_until=until, next_look=until)
     return list(Job.objects.filter(pk__in=ids, lease_owner=owner))
+
+
+def _that_fit(due: Iterable[tuple[Any, ...]], left: dict[tuple[str, str], int]) -> list[uuid.UUID]:
+    """Those that are under way, and as many of the waiting ones as their upstreams have room for."""
+    ids = []
+    for pk, state, provider, model in due:
+        if state == Job.State.QUEUED:
+            bounds = [key for key in ((provider, ""), (provider, model)) if key in left]
+            if any(left[key] <= 0 for key in bounds):
+                continue
+            for key in bounds:
+                left[key] -= 1
+        ids.append(pk)
+    return ids
 
 
 def is_dispatching() -> bool:
@@ -327,34 +351,74 @@ def let_go(job: Job, look_at: datetime) -> bool:
     return _leased(job).update(lease_owner="", lease_until=None, next_look=min(look_at, job.deadline)) == 1
 
 
-def sending(job: Job) -> bool:
-    """Writes down the intent, before the call that costs money. False: do not send."""
+def sending(job: Job) -> bool | upstreams.NotNow:
+    """Counts the job against its upstream's limits and writes down the intent, before the call that costs money.
+
+    False: it is not ours any more, or nothing may be sent. NotNow: the upstream takes no job now, and nothing changed.
+    """
     if not is_dispatching():
         let_go(
             job, timezone.now()
         )  # switched off since it was claimed: due again as soon as it is switched on
         return False
-    return _move(
-        job,
-        Job.State.QUEUED,
-        Job.State.SUBMITTING,
-        submitted=timezone.now(),
-        submit_attempts=job.submit_attempts + 1,
-    )
+    try:
+        with transaction.atomic():
+            upstreams.admit(job)
+            sent: dict[str, Any] = {"submitted": timezone.now(), "submit_attempts": job.submit_attempts + 1}
+            return _or_undone(_move(job, Job.State.QUEUED, Job.State.SUBMITTING, **sent))
+    except upstreams.NotNow as not_now:
+        return not_now
+
+
+def _or_undone(moved: bool) -> bool:
+    """Where somebody else has the job, what was counted for it in this transaction is rolled back."""
+    if not moved:
+        transaction.set_rollback(True)
+    return moved
 
 
 def not_started(job: Job, look_at: datetime, note: str) -> bool:
     """The upstream is known not to have started: back to the queue, and the lease with it."""
-    return _move(
-        job,
-        Job.State.SUBMITTING,
-        Job.State.QUEUED,
-        note=note,
-        submitted=None,
-        lease_owner="",
-        lease_until=None,
-        next_look=min(look_at, job.deadline),
-    )
+    with transaction.atomic():
+        upstreams.refund(job)
+        waiting: dict[str, Any] = {"submitted": None, "lease_owner": "", "lease_until": None}
+        look_at = min(look_at, job.deadline)
+        return _or_undone(
+            _move(job, Job.State.SUBMITTING, Job.State.QUEUED, note=note, next_look=look_at, **waiting)
+        )
+
+
+def reroute(job: Job, route: Route, note: str) -> bool:
+    """Its upstream is known not to have started the job: another one is asked instead, at once.
+
+    The price stays. What the house pays for a preview is held anew, which raises a ledger.Refusal where the budget
+    does not allow the other upstream's cost; then nothing has changed.
+    """
+    differs = job.is_preview and route.cost_micros != job.cost_micros
+    asked = {
+        "provider": route.provider,
+        "upstream_model": route.upstream_model,
+        "upstream_fixed": route.fixed,
+        "cost_micros": route.cost_micros,
+        "tried": [*job.tried, job.provider],
+    }
+    waiting = {"submitted": None, "lease_owner": "", "lease_until": None, "next_look": timezone.now()}
+    note = f"{job.provider} did not start it ({note}); {route.provider} is asked"
+    with transaction.atomic():
+        upstreams.refund(job)
+        moved = _or_undone(_move(job, job.state, Job.State.QUEUED, note=note, **asked, **waiting))
+        if moved and differs:
+            _hold_anew(job)
+    return moved
+
+
+def _hold_anew(job: Job) -> None:
+    """What the house promises for a preview follows the upstream that is asked."""
+    ledger.release(job.hold_id)
+    promise = ledger.Promise(f"job:{job.pk}/{job.provider}", job.cost_micros, _memo(job))
+    limits = ledger.preview_limits(job.user, job.cost_micros)
+    [job.hold] = ledger.hold(ledger.house(Wallet.House.PREVIEW), [promise], limits)
+    Job.objects.filter(pk=job.pk).update(hold=job.hold)
 
 
 def resending(job: Job) -> bool:
@@ -387,7 +451,7 @@ def hint(token: str, claimed_id: str) -> bool:
     """A callback came for the job with this token: only a reason to look now. False where nobody has that token.
 
     What it claims the upstream's id to be is kept, for a job whose create was never answered; the engine asks the
-    upstream before it believes it.
+    upstream before it believes it. One that comes when we have given up is written down, once, and changes nothing.
     """
     known = Job.objects.filter(callback_token=token)
     now = timezone.now()
@@ -396,10 +460,15 @@ def hint(token: str, claimed_id: str) -> bool:
         # One statement, so that an answer that is lost at this very moment is seen as lost or as not yet lost.
         due = Case(When(outcome_unknown=True, then=Value(now)), default=F("next_look"))
         known.filter(state=Job.State.SUBMITTING).update(claimed_id=claimed_id, next_look=due)
+        given_up = known.filter(state=Job.State.FAILED, failure__in=GIVEN_UP)
+        if given_up.filter(claimed_id="").update(claimed_id=claimed_id):
+            note = f"the upstream called about {claimed_id} after the end; nothing is charged"
+            rows.insert(JobEvent(job=given_up.get(), state=Job.State.FAILED, note=note[:300]))
     return known.exists()
 
 
 def started(job: Job, upstream_id: str, *, memo: str = "", cost_micros: int | None = None) -> bool:
+    upstreams.well(job.provider)
     return _move(
         job,
         Job.State.SUBMITTING,
@@ -410,9 +479,10 @@ def started(job: Job, upstream_id: str, *, memo: str = "", cost_micros: int | No
     )
 
 
-def ready(job: Job, urls: Sequence[str]) -> bool:
+def ready(job: Job, urls: Sequence[str], *, cost_micros: int | None = None) -> bool:
     """The upstream has the picture; where it lies is kept, so that a restart fetches at once."""
-    return _move(job, Job.State.RUNNING, Job.State.FETCHING, result_urls=list(urls))
+    said: dict[str, Any] = {} if cost_micros is None else {"reported_cost_micros": cost_micros}
+    return _move(job, Job.State.RUNNING, Job.State.FETCHING, result_urls=list(urls), **said)
 
 
 def progressed(job: Job, percent: int) -> None:
@@ -456,15 +526,20 @@ def expire(job: Job) -> bool:
 
 def fail(job: Job, failure: str, detail: str = "", *, may_have_cost: bool = True) -> bool:
     """Ends a leased job without a picture and without a charge. `may_have_cost` False: the upstream never started."""
-    return _end(
-        job,
-        Job.State.FAILED,
-        from_states=Job.OPEN,
-        failure=failure,
-        note=detail,
-        may_have_cost=may_have_cost,
-        lease_owner=job.lease_owner,
-    )
+    with transaction.atomic():
+        if not may_have_cost:
+            upstreams.refund(job)
+        return _or_undone(
+            _end(
+                job,
+                Job.State.FAILED,
+                from_states=Job.OPEN,
+                failure=failure,
+                note=detail,
+                may_have_cost=may_have_cost,
+                lease_owner=job.lease_owner,
+            )
+        )
 
 
 def _leased(job: Job) -> Any:

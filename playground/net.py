@@ -249,9 +249,13 @@ class Client:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise NoAnswer(f"{type(error).__name__} {error}") from None
 
+    def is_allowed(self, place: URL) -> bool:
+        """Whether the operator has exempted this host and port."""
+        return _host_and_port(place) in self._allowed
+
     def chosen_elsewhere(self, place: URL) -> aiohttp.ClientSession:
         """The session for an address that somebody else chose: the guarded one, or the open one where it is allowed."""
-        if _host_and_port(place) in self._allowed:
+        if self.is_allowed(place):
             return self._gets
         if (place.port or 0) < 1024 and place.port not in DEFAULT_PORTS.values():
             raise _Refused("a port that belongs to another protocol")
@@ -307,13 +311,14 @@ async def download(
 ) -> bytes:
     """The bytes at `url`, after at most three redirects. Raises any NetError, after `total_s` at the latest.
 
-    `only_hosts`: where they may come from, a name standing for its subdomains too; empty for anywhere.
+    `only_hosts`: where they may come from besides the exempted hosts, a name standing for its subdomains too; empty for
+    anywhere.
     """
     place = _parsed(url)
     try:
         async with asyncio.timeout(total_s):
             for _ in range(MAX_REDIRECTS + 1):
-                _check_host(place, only_hosts)
+                _check_host(http, place, only_hosts)
                 answer = await _fetch(http, place, limit_bytes)
                 if isinstance(answer, bytes):
                     return answer
@@ -323,9 +328,11 @@ async def download(
     raise Gone(f"{_name(place)} redirects in circles")
 
 
-def _check_host(place: URL, only_hosts: Collection[str]) -> None:
+def _check_host(http: Client, place: URL, only_hosts: Collection[str]) -> None:
+    if not only_hosts or http.is_allowed(place):
+        return
     host = f".{(place.raw_host or '').rstrip('.')}"
-    if only_hosts and not any(host.endswith(f".{allowed.lower()}") for allowed in only_hosts):
+    if not any(host.endswith(f".{allowed.lower()}") for allowed in only_hosts):
         raise Forbidden(f"{_name(place)} is not a host that this upstream's pictures come from")
 
 

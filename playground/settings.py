@@ -214,6 +214,13 @@ PREVIEW_BUDGET_MICROS_PER_DAY = env.usd("PREVIEW_BUDGET_USD_PER_DAY", "25")
 AIGENERATE_API_KEY = env.key("AIGENERATE_API_KEY")
 AIGENERATE_BASE_URL = env.http_url("AIGENERATE_BASE_URL", "https://aimarcusimage.eu/api/v1")
 UPSTREAM_KEYS_SECRETS = env.passphrases("UPSTREAM_KEYS_SECRET")
+KIE_API_KEY = env.key("KIE_API_KEY")
+KIE_BASE_URL = env.http_url("KIE_BASE_URL", "https://api.kie.ai/api/v1")
+KIE_UPLOAD_URL = env.http_url("KIE_UPLOAD_URL", "https://kieai.redpandaai.co")
+BFL_API_KEY = env.key("BFL_API_KEY")
+BFL_BASE_URL = env.http_url("BFL_BASE_URL", "https://api.bfl.ai")
+OPENAI_API_KEY = env.key("OPENAI_API_KEY")
+OPENAI_BASE_URL = env.http_url("OPENAI_BASE_URL", "https://api.openai.com/v1")
 SANDBOX_DELAY_S = float(env.seconds("SANDBOX_DELAY_S", "3"))
 NET_ALLOWED_HOSTS = env.host_ports("NET_ALLOWED_HOSTS")
 JOB_DEADLINE_S = env.whole("JOB_DEADLINE_S", 900, least=5)
@@ -228,8 +235,8 @@ Q_CLUSTER = {
     "orm": "default",
     # One more than there are drives: the spare takes over while the one before it finishes its last calls.
     "workers": ENGINE_WORKERS + 1,
-    "timeout": 120,
-    "retry": 600,
+    "timeout": 300,  # a drive lives for 130 s and waits up to 125 s for its last answers
+    "retry": 900,
     "max_attempts": 1,
     "ack_failures": True,
     "queue_limit": 1,

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import psycopg
 import pytest
 from django.core.cache import cache
 from django.db import connection
 from django.db.backends.sqlite3.base import DatabaseOperations
 
 from accounts.models import User
+from playground import upkeep, upstreams
+from tests.racing import Track, track_on
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -107,6 +110,7 @@ def process_env(settings: Any) -> dict[str, str]:
 def _own_folder(settings: Any, tmp_path: Path) -> None:
     settings.MEDIA_ROOT = tmp_path / "pictures"
     cache.clear()
+    upstreams.forget()
 
 
 # --- People -------------------------------------------------------------------------------------------
@@ -152,3 +156,38 @@ def page(chromium_browser: Any) -> Iterator[Any]:
     context = chromium_browser.new_context(viewport={"width": 1280, "height": 900})
     yield context.new_page()
     context.close()
+
+
+# --- Races between processes --------------------------------------------------------------------------
+POSTGRES = os.environ.get("TEST_POSTGRES_URL", "postgresql://postgres@127.0.0.1:5432/postgres")
+
+
+def has_postgres() -> bool:
+    try:
+        psycopg.connect(POSTGRES, connect_timeout=2).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def warm_track(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Track]:
+    """Real processes on a database of their own, SQLite's and PostgreSQL's in turn."""
+    if request.param == "postgres":
+        how = "TEST_POSTGRES_URL=postgresql://user@host:5432/postgres (it makes and drops its own databases)"
+        needs(has_postgres(), "a PostgreSQL server", how)
+    with track_on(request.param, tmp_path_factory.mktemp(request.param), postgres=POSTGRES) as track:
+        yield track
+
+
+@pytest.fixture
+def track(warm_track: Track) -> Iterator[Track]:
+    """An empty database for one race, and clean books behind it."""
+    warm_track.clear()
+    yield warm_track
+    assert warm_track.alone(_audit) == []
+
+
+def _audit() -> list[Any]:
+    """Without the files, which each race keeps where it likes."""
+    return upkeep.audit(with_files=False)

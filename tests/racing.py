@@ -27,6 +27,7 @@ from django.db import connection, connections
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE_S = 120
+_TABLES = "accounts_user, accounts_wallet, accounts_capwindow, playground_variant, playground_upstream, playground_upstreamstate"
 _SERVE = "from tests.racing import serve; serve()"
 
 
@@ -70,7 +71,7 @@ class PostgresDatabases:
         self._execute(server, f"CREATE DATABASE {self.name}")
 
     def clear(self) -> str:
-        self._execute(self.url, "TRUNCATE accounts_user, accounts_wallet, accounts_capwindow CASCADE")
+        self._execute(self.url, f"TRUNCATE {_TABLES} CASCADE")
         return self.name
 
     def drop(self) -> None:

@@ -13,6 +13,7 @@ from accounts import ledger
 from accounts.models import User, Wallet
 from playground import drives, engine, jobs, upkeep
 from playground.models import DriveBeat, Job, Picture, Run, Switch
+from tests.driving import drive_until_final, states
 from tests.fake_upstream import FakeUpstream
 from tests.making import FLEX_2K, PRO, USD, give, run_for
 
@@ -42,30 +43,6 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def rich(alice: User) -> User:
     give(alice)
     return alice
-
-
-def drive_until_final(seconds: float = 20) -> None:
-    """A real drive in this process, asked to stop when every job has ended."""
-    over = threading.Event()
-
-    def watch() -> None:
-        while not over.wait(0.05):
-            if not Job.objects.open().exists():
-                drives.ask_to_stop()
-        connection.close()
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    ends = threading.Timer(seconds, drives.ask_to_stop)
-    ends.start()
-    engine.drive()
-    ends.cancel()
-    over.set()
-    watcher.join()
-
-
-def states(run: Run) -> list[str]:
-    return sorted(run.jobs.values_list("state", flat=True))
 
 
 def test_pictures_arrive_are_charged_once_and_asked_for_once(up: FakeUpstream, rich: User) -> None:

@@ -1,52 +1,22 @@
 """Fifty real processes at once want what is there for a few; each race on SQLite and on PostgreSQL."""
 
-import os
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator
 
-import psycopg
 import pytest
 from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 
 from accounts import ledger
-from accounts.audit import audit
 from accounts.models import Cap, CapWindow, Hold, Transfer, User, Wallet
-from tests.conftest import needs
-from tests.racing import Outcome, Track, track_on
+from tests.racing import Outcome, Track
 
 RUNNERS = 50
 PRICE = 35_000
-POSTGRES = os.environ.get("TEST_POSTGRES_URL", "postgresql://postgres@127.0.0.1:5432/postgres")
 
 pytestmark = pytest.mark.kills
-
-
-def has_postgres() -> bool:
-    try:
-        psycopg.connect(POSTGRES, connect_timeout=2).close()
-    except psycopg.OperationalError:
-        return False
-    return True
-
-
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
-def warm_track(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Track]:
-    if request.param == "postgres":
-        how = "TEST_POSTGRES_URL=postgresql://user@host:5432/postgres (it makes and drops its own databases)"
-        needs(has_postgres(), "a PostgreSQL server", how)
-    with track_on(request.param, tmp_path_factory.mktemp(request.param), postgres=POSTGRES) as track:
-        yield track
-
-
-@pytest.fixture
-def track(warm_track: Track) -> Iterator[Track]:
-    warm_track.clear()
-    yield warm_track
-    assert warm_track.alone(audit) == []
 
 
 def ends(outcomes: list[Outcome]) -> Counter[object]:

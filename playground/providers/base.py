@@ -26,6 +26,7 @@ class Failure(StrEnum):
     UPSTREAM_UNAVAILABLE = "upstream_unavailable"
     NO_PICTURE = "no_picture"
     BAD_PICTURE = "bad_picture"
+    LIMIT_REACHED = "limit_reached"
     TIMED_OUT = "timed_out"
     OUTCOME_UNKNOWN = "outcome_unknown"
 
@@ -75,12 +76,14 @@ class State(StrEnum):
 class Report:
     """What a look at a running job found. `look_after_s`: when the upstream itself knows that looking is worth it.
 
-    `cost_micros`: what the upstream says that it charges, in micro-dollars, where it says so.
+    `cost_micros`: what the upstream says that it charges, in micro-dollars, where it says so. `is_known`: False where its
+    word for the state is not one that we know, which is read as running.
     """
 
     state: State
     urls: tuple[str, ...] = ()
     cost_micros: int | None = None
+    is_known: bool = True
     progress: int | None = None
     failure: Failure | None = None
     detail: str = ""
@@ -113,9 +116,14 @@ class Rejected(ProviderError):
 
 
 class TryLater(ProviderError):
-    def __init__(self, detail: str = "", *, retry_after_s: float | None = None) -> None:
+    """`is_well`: the upstream answered as it should, it only has nothing to say yet; its circuit stays closed."""
+
+    def __init__(
+        self, detail: str = "", *, retry_after_s: float | None = None, is_well: bool = False
+    ) -> None:
         super().__init__(detail)
         self.retry_after_s = retry_after_s
+        self.is_well = is_well
 
 
 class OutcomeUnknown(ProviderError):

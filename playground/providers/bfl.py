@@ -84,7 +84,7 @@ class BFL:
         said = parse(reply.body)
         detail = self._detail(reply, said)
         if reply.status in (425, 429):
-            raise TryLater(detail, retry_after_s=retry_after_s(reply.headers))
+            raise TryLater(detail, retry_after_s=retry_after_s(reply.headers), is_well=True)
         if failure := refusal(reply.status, said):
             raise Rejected(failure, detail)
         if not (task_id := identifier(said.get("id"))):
@@ -102,7 +102,8 @@ class BFL:
         said = parse(reply.body)
         word = said.get("status")
         if not isinstance(word, str) or word.strip().lower() == NOT_YET:
-            raise TryLater(self._detail(reply, said), retry_after_s=retry_after_s(reply.headers))
+            after_s = retry_after_s(reply.headers)
+            raise TryLater(self._detail(reply, said), retry_after_s=after_s, is_well=isinstance(word, str))
         return self._report(word.strip().lower(), said)
 
     async def is_ours(self, http: Client, upstream_id: str, callback_url: str) -> bool:
@@ -132,7 +133,9 @@ class BFL:
             return Report(state=State.FAILED, failure=_failure(word, detail), detail=detail)
         if state is None:
             log_unknown_state(self.name, self._line.clean(word)[:40])
-        return Report(state=State.RUNNING, progress=progress(said.get("progress")))
+        return Report(
+            state=State.RUNNING, progress=progress(said.get("progress")), is_known=state is not None
+        )
 
     def _detail(self, reply: Reply, said: Mapping[str, Any]) -> str:
         words = [wording(said.get(name)) for name in ("detail", "message", "error", "status")]

@@ -133,7 +133,7 @@ class OpenAI:
         if failure := refusal(status, labels, words, is_said=bool(error) and is_success):
             raise Rejected(failure, detail)
         if status in BUSY or labels & BUSY_WORDS:
-            raise TryLater(detail, retry_after_s=retry_after_s(reply.headers))
+            raise TryLater(detail, retry_after_s=retry_after_s(reply.headers), is_well=True)
         if not is_success or "data" not in said:
             raise OutcomeUnknown(detail)
 

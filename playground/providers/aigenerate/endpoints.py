@@ -93,7 +93,7 @@ def _jobs_report(provider: str, data: Mapping[str, Any], clean: Clean) -> Report
             return failed(said, clean(said))
         case None:
             log_unknown_state(provider, clean(word)[:40])
-    return Report(state=State.RUNNING, progress=percent(data.get("progress")))
+    return Report(state=State.RUNNING, progress=percent(data.get("progress")), is_known=word in STATES)
 
 
 def result_urls(result: Any) -> tuple[str, ...]:
@@ -133,7 +133,7 @@ def _kontext_report(provider: str, data: Mapping[str, Any], clean: Clean) -> Rep
             return failed(said, clean(said))
         case None:
             log_unknown_state(provider, f"successFlag {flag}")
-    return Report(state=State.RUNNING)
+    return Report(state=State.RUNNING, is_known=flag in FLAGS)
 
 
 JOBS = Endpoint(

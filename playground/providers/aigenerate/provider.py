@@ -64,7 +64,7 @@ class AIGenerate:
         reply = await self._line.ask(http, "POST", endpoint.create, within_s=CREATE_S, json=body)
         answer = answer_of(reply, self._line)
         if answer.verdict in NOT_STARTED:
-            raise TryLater(answer.detail, retry_after_s=answer.retry_after_s)
+            raise TryLater(answer.detail, retry_after_s=answer.retry_after_s, is_well=True)
         if failure := refusal(answer):
             raise Rejected(failure, answer.detail)
         if task_id := answer.task_id:
@@ -77,8 +77,8 @@ class AIGenerate:
         if answer.code in OVER:
             return failed(answer.msg, answer.detail)
         if answer.verdict != 200:
-            # 404 and 422 too: for some seconds after a create they mean "not yet".
-            raise TryLater(answer.detail, retry_after_s=answer.retry_after_s)
+            is_not_yet = answer.verdict in (404, 422)  # said for some seconds after a create
+            raise TryLater(answer.detail, retry_after_s=answer.retry_after_s, is_well=is_not_yet)
         return endpoint.report(self.name, answer.data, self._line.clean)
 
     async def is_ours(self, http: Client, upstream_id: str, callback_url: str) -> bool:
