@@ -74,6 +74,8 @@ def test_no_file_brings_a_worker_down(folders: list[Path], door: str) -> None:
     assert wrong == []
     assert [line for line in fed if line[2] > MOST_SECONDS] == []
     assert max(line[3] for line in fed) < MOST_MEGABYTES
+    scans = {line[1] for line in fed if line[0].startswith("jpeg_bombs-") and "scans" in line[0]}
+    assert scans == {"ImageError The JPEG has too many scans."}
     good = [line for line in fed if line[0].startswith(GOOD)]
     assert len(good) > 20
     assert [line for line in good if line[1].startswith("ImageError")] == []
