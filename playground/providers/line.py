@@ -56,8 +56,8 @@ class Line:
             raise TryLater(lost.detail) from None
 
     def clean(self, text: str) -> str:
-        """At most 300 printable characters, without our key, should an upstream repeat it to us."""
-        text = text.replace(self._api_key, "[key]") if self._api_key else text
+        """At most 300 printable characters, without our key, should an upstream repeat it to us, in whichever case."""
+        text = re.sub(re.escape(self._api_key), "[key]", text, flags=re.IGNORECASE) if self._api_key else text
         return " ".join("".join(c if c.isprintable() else " " for c in text[:5000]).split())[:300]
 
 
