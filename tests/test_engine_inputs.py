@@ -13,9 +13,9 @@ from playground.models import Job, Picture, Upload
 from playground.providers.base import Order, Started
 from playground.providers.sandbox import Sandbox
 from playground.room import Room
+from tests.driving import drive_until_final, states
 from tests.making import EDIT, KONTEXT, USD, give, run_for
 from tests.pictures import encoded, opened, photo, scene
-from tests.test_engine import drive_until_final, states
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -20,9 +20,6 @@ from playground.models import Run, Upload
 from tests.making import EDIT
 from tests.pictures import photo
 from tests.racing import Outcome, Track
-from tests.test_ledger_races import warm_track
-
-__all__ = ["warm_track"]
 
 RUNNERS = 12
 ALICE = "alice@example.org"
