@@ -1,5 +1,6 @@
 """Variants, their dated prices and their routes."""
 
+import re
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -12,6 +13,8 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from accounts import credits, desk
+from playground import upstreams
+from playground.admin.dollars import Dollars, dollars, micros
 from playground.models import Price, Route, Variant, VariantQuerySet
 
 SLACK = timedelta(minutes=5)  # between opening the form and sending it
@@ -20,9 +23,7 @@ SLACK = timedelta(minutes=5)  # between opening the form and sending it
 class PriceForm(forms.ModelForm):
     """A new price, in dollars, from now on or from a day to come: what has been charged for is not rewritten."""
 
-    usd = forms.DecimalField(
-        label="USD a picture", min_value=Decimal("0.000001"), max_value=1000, decimal_places=6
-    )
+    usd = Dollars(label="USD a picture", min_value=Decimal("0.000001"), max_value=1000)
 
     class Meta:
         model = Price
@@ -35,7 +36,7 @@ class PriceForm(forms.ModelForm):
         return starts
 
     def save(self, commit: bool = True) -> Price:
-        self.instance.micros = int(self.cleaned_data["usd"] * credits.MICROS_PER_USD)
+        self.instance.micros = micros(self.cleaned_data["usd"])
         return super().save(commit)
 
 
@@ -57,9 +58,62 @@ class PriceInline(admin.TabularInline):
         return f"{credits.usd(price.micros)} ({credits.credits(price.micros)} credits)"
 
 
+class RouteForm(forms.ModelForm):
+    """One way to have it made. Jobs that are ordered already keep the route and the cost that they have."""
+
+    usd = Dollars(
+        label="USD a picture",
+        max_value=1000,
+        help_text="What it costs us there. Limits and reports count with it.",
+    )
+
+    class Meta:
+        model = Route
+        fields = ["provider", "upstream_model", "fixed", "ignores", "position"]
+        widgets = {name: forms.Textarea(attrs={"rows": 2}) for name in ("fixed", "ignores")}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields[
+            "provider"
+        ].help_text = "The upstream's name: aigenerate, kie, bfl, openai, or one of yours."
+        self.fields["position"].help_text = "The smallest is tried first."
+        if self.instance.pk:
+            self.initial["usd"] = dollars(self.instance.cost_micros)
+
+    def clean_provider(self) -> str:
+        name = self.cleaned_data["provider"]
+        if name == upstreams.SANDBOX:
+            raise ValidationError("The sandbox needs no route: it draws while no upstream is set up.")
+        if not re.fullmatch(r"[-\w]+", name, re.ASCII):
+            raise ValidationError("An upstream's name has letters, digits, hyphens and underscores.")
+        return name
+
+    def clean_fixed(self) -> dict[str, Any]:
+        fixed = self.cleaned_data["fixed"] or {}
+        if not isinstance(fixed, dict):
+            raise ValidationError('Must be parameters and their values, such as {"resolution": "1K"}.')
+        return fixed
+
+    def clean_ignores(self) -> list[str]:
+        ignores = self.cleaned_data["ignores"] or []
+        if not isinstance(ignores, list) or not all(isinstance(name, str) and name for name in ignores):
+            raise ValidationError('Must be a list of parameters, such as ["seed"].')
+        return ignores
+
+    def save(self, commit: bool = True) -> Route:
+        self.instance.cost_micros = micros(self.cleaned_data["usd"])
+        return super().save(commit)
+
+
 class RouteInline(admin.StackedInline):
     model = Route
+    form = RouteForm
+    fields = ["provider", "upstream_model", "usd", "fixed", "ignores", "position"]
     extra = 0
+    verbose_name_plural = (
+        "routes (the first whose upstream is set up is taken; the others when that one cannot)"
+    )
 
 
 @admin.register(Variant)
