@@ -112,7 +112,7 @@ class Images(Server):
                 else {"b64_json": base64.b64encode(self.picture(task)).decode()}
             )
         if "bad_base64" in by_kind:
-            data = {"b64_json": "?" + data["b64_json"][1:]}
+            data = {"b64_json": "????" + data["b64_json"]}
         said = {"created": int(time.time()), "data": [data] if data else []}
         reply = as_json(said, delay=self.behaviour.submit_s + self.behaviour.ready_s)
         reply = replace(reply, headers=(("X-Request-Id", f"req_{len(self.creates)}"),))

@@ -104,7 +104,7 @@ def percent(value: Any) -> int | None:
 
 def amount(value: Any) -> Decimal | None:
     """A number of credits or dollars, which may have come as text; None where it is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    if not isinstance(value, int | float | str):
         return None
     try:
         found = Decimal(str(value)[:40])
