@@ -12,7 +12,7 @@ from django import forms
 from django.http import QueryDict
 from django.utils.http import urlencode
 
-from playground import catalog, jobs
+from playground import catalog, orders
 from playground.models import Job, Run, Upload, Variant
 
 DEFAULT_RATIO = "1:1"
@@ -66,7 +66,7 @@ class InputsField(forms.Field):
 
 
 class RunForm(forms.Form):
-    """What POST /runs/ takes. What a variant refuses (a ratio, a long prompt) is said by `jobs.submit_run`."""
+    """What POST /runs/ takes. What a variant refuses (a ratio, a long prompt) is said by `orders.submit_run`."""
 
     prompt = forms.CharField(
         max_length=MAX_PROMPT,
@@ -78,8 +78,8 @@ class RunForm(forms.Form):
     variants = VariantsField()
     inputs = InputsField(required=False)
     aspect_ratio = forms.CharField(required=False, max_length=10)
-    count = forms.IntegerField(required=False, min_value=1, max_value=jobs.MAX_COUNT)
-    seed = forms.IntegerField(required=False, min_value=0, max_value=jobs.MAX_SEED)
+    count = forms.IntegerField(required=False, min_value=1, max_value=orders.MAX_COUNT)
+    seed = forms.IntegerField(required=False, min_value=0, max_value=orders.MAX_SEED)
     pay = forms.ChoiceField(required=False, choices=Run.Pay)
     nonce = forms.CharField(required=False, max_length=200)
 
@@ -90,10 +90,10 @@ class RunForm(forms.Form):
         variants.on_offer = on_offer
         inputs.user = user
         self.fields["count"].error_messages |= dict.fromkeys(
-            ["invalid", "min_value", "max_value"], f"Choose 1 to {jobs.MAX_COUNT} pictures per variant."
+            ["invalid", "min_value", "max_value"], f"Choose 1 to {orders.MAX_COUNT} pictures per variant."
         )
         self.fields["seed"].error_messages |= dict.fromkeys(
-            ["invalid", "min_value", "max_value"], f"A seed is a whole number from 0 to {jobs.MAX_SEED}."
+            ["invalid", "min_value", "max_value"], f"A seed is a whole number from 0 to {orders.MAX_SEED}."
         )
 
     def clean_prompt(self) -> str:
@@ -208,7 +208,7 @@ class Draft:
         return min(bounds, default=5000)
 
 
-_COUNTS = [str(count) for count in range(1, jobs.MAX_COUNT + 1)]
+_COUNTS = [str(count) for count in range(1, orders.MAX_COUNT + 1)]
 
 
 def query_of_run(run: Run) -> str:

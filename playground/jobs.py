@@ -1,35 +1,28 @@
-"""The whole life of a job: submitted, claimed, sent, watched, fetched, and ended exactly once.
+"""The whole life of a job: claimed, sent, watched, fetched, and ended exactly once.
 
     queued -> submitting -> running -> fetching -> succeeded | failed | cancelled
 
 Every change of state is one UPDATE whose WHERE names the state it expects (and, for the engine, the lease it holds);
 a row count of 0 means that somebody else was first, and the loser walks away. Money moves in the same transaction.
-What people do is in the first half, what the engine does in the second.
+What makes a job is `playground.orders`.
 """
 
-import secrets
 import uuid
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.conf import settings
-from django.core.exceptions import NON_FIELD_ERRORS
-from django.db import IntegrityError, connection, transaction
+from django.db import connection, transaction
 from django.db.models import Case, F, Q, Value, When
 from django.utils import timezone
 
 from accounts import ledger, rows
-from accounts.models import Hold, Transfer, User, Wallet
-from playground import catalog, drives, images, upstreams
+from accounts.models import Transfer, User, Wallet
+from playground import upstreams
 from playground.images import Rendered
-from playground.models import Job, JobEvent, Picture, Route, Run, RunInput, Switch, Upload, Variant
+from playground.models import Job, JobEvent, Picture, Route, Switch
 
 LEASE = timedelta(seconds=12)
-MAX_COUNT = 4
-MAX_PICTURES = 48
-MAX_SEED = 2**32 - 1
 DISPATCH = "dispatch"
 # Failures after which the upstream may go on all the same.
 GIVEN_UP = ("timed_out", "outcome_unknown", "given_up")
@@ -49,195 +42,13 @@ EXPLAINED = {
 }
 
 
-class NotPossible(Exception):
-    """What was asked for cannot be made. `field` names the form's field; the text is for people."""
-
-    def __init__(self, field: str, message: str) -> None:
-        self.field = field
-        super().__init__(message)
-
-
 def why(job: Job) -> str:
     """Why a failed job failed, in plain words."""
     return EXPLAINED.get(job.failure, "It failed for a reason that we do not know.")
 
 
-# --- What people do -----------------------------------------------------------------------------------
-def submit_run(
-    user: User,
-    *,
-    prompt: str,
-    variants: Sequence[Variant],
-    aspect_ratio: str,
-    count: int,
-    seed: int | None,
-    pay: str,
-    nonce: str,
-    inputs: Sequence[Upload] = (),
-) -> Run:
-    """Makes the run, its jobs and their holds, all of it or none. The same `nonce` gives the same run again.
-
-    The variants come from `catalog`, with their prices, and `inputs` are the person's own. Raises NotPossible, or a
-    ledger.Refusal.
-    """
-    if known := Run.objects.filter(user=user, nonce=nonce).first():
-        return known
-    _check_space()
-    _check(prompt, variants, aspect_ratio, count, seed, inputs)
-    run = Run(
-        user=user,
-        prompt=prompt,
-        aspect_ratio=aspect_ratio,
-        count=count,
-        seed=seed,
-        pay=Run.Pay(pay),
-        nonce=nonce,
-    )
-    first_seed = secrets.randbelow(MAX_SEED - MAX_COUNT) if seed is None else seed
-    jobs = [
-        _new_job(run, variant, ordinal, _params(run, variant, first_seed + ordinal, inputs))
-        for variant in variants
-        for ordinal in range(count)
-    ]
-    try:
-        with transaction.atomic():
-            run.save(force_insert=True)
-            _attach(run, inputs)
-            _hold_and_queue(user, jobs)
-    except IntegrityError:
-        if known := Run.objects.filter(user=user, nonce=nonce).first():
-            return known
-        raise
-    return run
-
-
-def _check_space() -> None:
-    if not images.has_space():
-        full = "The house's disk is nearly full; nothing was made and nothing charged. Try again later."
-        raise NotPossible(NON_FIELD_ERRORS, full)
-
-
-def _attach(run: Run, inputs: Sequence[Upload]) -> None:
-    """Touched first, so that whoever is about to remove one of them either sees this run or was faster."""
-    own = Upload.objects.visible_to(run.user).stored().filter(pk__in=[upload.pk for upload in inputs])
-    if own.update(last_used=timezone.now()) != len(inputs):
-        raise NotPossible("inputs", "An input picture is not there any more. Add it again.")
-    RunInput.objects.bulk_create(
-        RunInput(run=run, upload=upload, position=position) for position, upload in enumerate(inputs)
-    )
-
-
-def _check(
-    prompt: str,
-    variants: Sequence[Variant],
-    aspect_ratio: str,
-    count: int,
-    seed: int | None,
-    inputs: Sequence[Upload],
-) -> None:
-    if not variants:
-        raise NotPossible("variants", "Choose at least one variant.")
-    if not 1 <= count <= MAX_COUNT:
-        raise NotPossible("count", f"Choose 1 to {MAX_COUNT} pictures per variant.")
-    if len(variants) * count > MAX_PICTURES:
-        message = f"One run makes at most {MAX_PICTURES} pictures, and this would be {len(variants) * count}."
-        raise NotPossible("variants", message)
-    if seed is not None and not 0 <= seed <= MAX_SEED:
-        raise NotPossible("seed", f"A seed is a whole number from 0 to {MAX_SEED}.")
-    if "\x00" in prompt:
-        raise NotPossible("prompt", "The prompt has a character in it that cannot be sent.")
-    for variant in variants:
-        _check_variant(variant, prompt, aspect_ratio, len(inputs))
-
-
-def _check_variant(variant: Variant, prompt: str, aspect_ratio: str, inputs: int) -> None:
-    if reason := catalog.why_not(variant, inputs=None):
-        raise NotPossible("variants", f"{variant.label}: {reason}")
-    if refusal := catalog.refusal_of_inputs(variant, inputs):
-        raise NotPossible("inputs", f"{variant.label} {refusal}.")
-    if aspect_ratio == catalog.AUTO and not inputs:
-        raise NotPossible("aspect_ratio", "The shape follows the first input picture, and there is none.")
-    if aspect_ratio not in variant.aspect_ratios and aspect_ratio != catalog.AUTO:
-        takes = ", ".join(variant.aspect_ratios)
-        raise NotPossible("aspect_ratio", f"{variant.label} does not make {aspect_ratio}. It makes {takes}.")
-    bounds = variant.parameters.get("prompt", {})
-    least, most = bounds.get("min", 1), bounds.get("max", 5000)
-    if not least <= len(prompt.strip()) <= most:
-        raise NotPossible("prompt", f"{variant.label} takes a prompt of {least} to {most:,} characters.")
-
-
-def _params(run: Run, variant: Variant, seed: int, inputs: Sequence[Upload]) -> dict[str, Any]:
-    """What a job asks for. Pictures of one ordinal share a seed, so that they compare."""
-    ratio = run.aspect_ratio
-    if ratio == catalog.AUTO:
-        ratio = catalog.nearest_ratio(variant, inputs[0].width, inputs[0].height)
-    width, height = catalog.size(ratio, variant.resolution)
-    params: dict[str, Any] = {
-        "prompt": run.prompt.strip(),
-        "aspect_ratio": ratio,
-        "resolution": variant.resolution,
-        "width": width,
-        "height": height,
-    }
-    if catalog.takes_seed(variant):
-        params["seed"] = seed % (MAX_SEED + 1)
-    if inputs:
-        params["inputs"] = [str(upload.pk) for upload in inputs]
-    return params
-
-
-def _new_job(run: Run, variant: Variant, ordinal: int, params: dict[str, Any]) -> Job:
-    """An unsaved job, with the price of this moment."""
-    route = catalog.route_for(variant)
-    if route is None:
-        raise NotPossible("variants", f"{variant.label}: {catalog.why_not(variant, inputs=None)}")
-    now = timezone.now()
-    return Job(
-        run=run,
-        user=run.user,
-        variant=variant,
-        ordinal=ordinal,
-        params=params,
-        is_preview=run.pay == Run.Pay.PREVIEW,
-        price_micros=catalog.price_of(variant),
-        cost_micros=route.cost_micros,
-        provider=route.provider,
-        upstream_model=route.upstream_model,
-        upstream_fixed=route.fixed,
-        created=now,
-        next_look=now,
-        deadline=now + timedelta(seconds=settings.JOB_DEADLINE_S),
-    )
-
-
-def _hold_and_queue(user: User, jobs: Sequence[Job]) -> None:
-    """Holds what the jobs will cost, writes them, and asks for a drive: inside the caller's transaction."""
-    for job, held in _holds(user, jobs):
-        job.hold = held
-    Job.objects.bulk_create(jobs)
-    JobEvent.objects.bulk_create(JobEvent(job=job, state=job.state) for job in jobs)
-    drives.ensure()
-
-
-def _holds(user: User, jobs: Sequence[Job]) -> list[tuple[Job, Hold]]:
-    """One hold a job: a preview's is paid by the house, the others' by the person. Equal amounts go in one call."""
-    is_preview = jobs[0].is_preview
-    wallet = ledger.house(Wallet.House.PREVIEW) if is_preview else ledger.wallet_of(user)
-    total = sum(job.price_micros for job in jobs)
-    if not is_preview and wallet.available < total:
-        raise ledger.NotEnoughCredit(needed=total, available=wallet.available)
-    by_amount: dict[int, list[Job]] = defaultdict(list)
-    for job in jobs:
-        by_amount[job.cost_micros if is_preview else job.price_micros].append(job)
-    pairs: list[tuple[Job, Hold]] = []
-    for amount, group in by_amount.items():
-        limits = ledger.preview_limits(user, amount) if is_preview else ledger.account_limits(user, amount)
-        promises = [ledger.Promise(f"job:{job.pk}", amount, _memo(job)) for job in group]
-        pairs += zip(group, ledger.hold(wallet, promises, limits), strict=True)
-    return pairs
-
-
-def _memo(job: Job) -> str:
+def memo(job: Job) -> str:
+    """What the statement says that it was."""
     return f"{job.variant.label}, {job.params['aspect_ratio']}"
 
 
@@ -257,47 +68,7 @@ def give_up(job: Job, *, by: User) -> bool:
     return _end(job, Job.State.FAILED, from_states=Job.OPEN, failure="given_up", note=f"by {by}")
 
 
-def retry(job: Job) -> Job:
-    """A failed or cancelled job once more, at the price of now. A second call gives the same new job."""
-    if job.state not in (Job.State.FAILED, Job.State.CANCELLED):
-        raise NotPossible("job", "Only a picture that failed or was cancelled can be tried again.")
-    _check_space()
-    variant = next(iter(catalog.by_slugs([job.variant.slug])), None)
-    inputs = job.params.get("inputs", [])
-    if variant is None or catalog.why_not(variant, inputs=len(inputs)):
-        raise NotPossible("job", f"{job.variant.label} cannot be ordered at the moment.")
-    if Upload.objects.stored().filter(pk__in=inputs).count() < len(inputs):
-        raise NotPossible("job", EXPLAINED["input_gone"])
-    again = _new_job(job.run, variant, job.ordinal, job.params)
-    again.retry_of = job
-    try:
-        with transaction.atomic():
-            _hold_and_queue(job.user, [again])
-    except IntegrityError:
-        if known := Job.objects.filter(retry_of=job).first():
-            return known
-        raise
-    return again
-
-
-def keep(picture: Picture) -> bool:
-    """Unlocks a preview's original for the price that was shown. False where it is unlocked already: charged once.
-
-    Raises a ledger.Refusal, and then nothing has changed.
-    """
-    job = picture.job
-    with transaction.atomic():
-        locked = Picture.objects.filter(pk=picture.pk, is_locked=True, deleted__isnull=True)
-        if not locked.update(is_locked=False, kept=timezone.now()):
-            return False
-        promise = ledger.Promise(f"keep:{picture.pk}", job.price_micros, _memo(job))
-        limits = ledger.account_limits(picture.user, job.price_micros)
-        [held] = ledger.hold(ledger.wallet_of(picture.user), [promise], limits)
-        ledger.capture(held.pk, to=ledger.house(Wallet.House.REVENUE), kind=Transfer.Kind.KEEP)
-    return True
-
-
-# --- What the engine does -----------------------------------------------------------------------------
+# --- Claimed and sent -------------------------------------------------------------------------------
 def claim(owner: str, room: int) -> list[Job]:
     """Leases up to `room` due jobs to `owner`, none that its upstream has no room for. A leased job is due again when
     its lease runs out."""
@@ -415,7 +186,7 @@ def reroute(job: Job, route: Route, note: str) -> bool:
 def _hold_anew(job: Job) -> None:
     """What the house promises for a preview follows the upstream that is asked."""
     ledger.release(job.hold_id)
-    promise = ledger.Promise(f"job:{job.pk}/{job.provider}", job.cost_micros, _memo(job))
+    promise = ledger.Promise(f"job:{job.pk}/{job.provider}", job.cost_micros, memo(job))
     limits = ledger.preview_limits(job.user, job.cost_micros)
     [job.hold] = ledger.hold(ledger.house(Wallet.House.PREVIEW), [promise], limits)
     Job.objects.filter(pk=job.pk).update(hold=job.hold)
@@ -499,6 +270,15 @@ def succeed(job: Job, key: str, rendered: Rendered) -> bool:
         kind = Transfer.Kind.PREVIEW_COST if job.is_preview else Transfer.Kind.CHARGE
         if not ledger.capture(job.hold_id, to=ledger.house(house), kind=kind):
             raise ledger.Refusal(f"the hold of job {job.pk} was closed while the job was open")
+    return True
+
+
+def came_too_late(job: Job) -> bool:
+    """The upstream's picture came when the job had been given up: written down, and nothing is charged."""
+    if not Job.objects.filter(pk=job.pk, state=Job.State.FAILED, failure__in=GIVEN_UP).exists():
+        return False
+    note = "the picture came after the end; nothing is charged"
+    JobEvent.objects.get_or_create(job=job, state=Job.State.FAILED, note=note)
     return True
 
 

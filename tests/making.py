@@ -9,7 +9,7 @@ from PIL import Image
 
 from accounts import ledger
 from accounts.models import User
-from playground import catalog, images, jobs
+from playground import catalog, images, jobs, orders
 from playground.ids import new_id
 from playground.models import Job, Picture, Run, Variant
 
@@ -33,7 +33,7 @@ def run_for(user: User, *slugs: str, count: int = 1, pay: str = "credits", **cha
     """A run as a press of the button makes it, at 1:1."""
     load_catalogue()
     asked = {"prompt": "a fox in the snow", "aspect_ratio": "1:1", "seed": None, "nonce": uuid.uuid4().hex}
-    return jobs.submit_run(
+    return orders.submit_run(
         user, variants=catalog.by_slugs(slugs or [PRO]), count=count, pay=pay, **(asked | changes)
     )
 

@@ -8,7 +8,7 @@ from PIL import Image, ImageChops, ImageOps, ImageStat
 
 from accounts import ledger
 from accounts.models import User
-from playground import images, jobs, upkeep, uploads
+from playground import images, jobs, orders, upkeep, uploads
 from playground.models import Job, Picture, Upload
 from playground.providers.base import Order, Started
 from playground.providers.sandbox import Sandbox
@@ -28,7 +28,7 @@ def rich(alice: User, settings: Any) -> User:
 
 
 @pytest.fixture
-def orders(monkeypatch: pytest.MonkeyPatch) -> list[Order]:
+def ordered(monkeypatch: pytest.MonkeyPatch) -> list[Order]:
     """What the sandbox was asked for."""
     seen: list[Order] = []
     create = Sandbox.create
@@ -45,13 +45,13 @@ def original(row: Upload | Picture) -> bytes:
     return images.path(row.key, "original", row.format).read_bytes()
 
 
-def test_an_upstream_gets_our_own_encoding_in_order(rich: User, orders: list[Order], settings: Any) -> None:
+def test_an_upstream_gets_our_own_encoding_in_order(rich: User, ordered: list[Order], settings: Any) -> None:
     settings.BASE_URL = "https://flux.example.com"
     one, two = uploads.take(rich, photo("red")), uploads.take(rich, encoded(scene(300, 200, "RGBA"), "PNG"))
     run = run_for(rich, EDIT, inputs=[two, one], aspect_ratio="auto")
     drive_until_final()
     assert states(run) == ["succeeded"]
-    [order] = orders
+    [order] = ordered
     assert [given.data for given in order.inputs] == [original(two), original(one)]
     assert [given.content_type for given in order.inputs] == ["image/png", "image/jpeg"]
     assert [(given.width, given.height) for given in order.inputs] == [(300, 200), (640, 480)]
@@ -60,19 +60,19 @@ def test_an_upstream_gets_our_own_encoding_in_order(rich: User, orders: list[Ord
     assert order.aspect_ratio == "3:2"
 
 
-def test_without_inputs_nothing_is_loaded(rich: User, orders: list[Order]) -> None:
+def test_without_inputs_nothing_is_loaded(rich: User, ordered: list[Order]) -> None:
     run_for(rich, KONTEXT)
     drive_until_final()
-    assert orders[0].inputs == ()
+    assert ordered[0].inputs == ()
 
 
-def test_an_input_whose_file_is_lost_fails_the_job_and_costs_nothing(rich: User, orders: list[Order]) -> None:
+def test_an_input_whose_file_is_lost_fails_the_job_and_costs_nothing(rich: User, ordered: list[Order]) -> None:
     upload = uploads.take(rich, photo())
     run = run_for(rich, EDIT, inputs=[upload])
     images.remove(upload.key)
     drive_until_final()
     job = run.jobs.get()
-    assert (job.state, job.failure, orders) == ("failed", "input_gone", [])
+    assert (job.state, job.failure, ordered) == ("failed", "input_gone", [])
     assert jobs.why(job) == "An input picture of this run has been removed, so it cannot be made."
     assert ledger.wallet_of(rich).available == 10 * USD
 
@@ -114,13 +114,13 @@ def difference(one: Any, other: Any) -> float:
     return ImageStat.Stat(ImageChops.difference(one, other)).mean[0]
 
 
-def test_a_retry_goes_out_with_the_same_inputs(rich: User, orders: list[Order]) -> None:
+def test_a_retry_goes_out_with_the_same_inputs(rich: User, ordered: list[Order]) -> None:
     upload = uploads.take(rich, photo())
     run = run_for(rich, EDIT, inputs=[upload], prompt="a fox [fail]")
     drive_until_final()
-    jobs.retry(run.jobs.get())
+    orders.retry(run.jobs.get())
     drive_until_final()
-    assert [order.inputs[0].data for order in orders] == [original(upload)] * 2
+    assert [order.inputs[0].data for order in ordered] == [original(upload)] * 2
 
 
 # --- Room ---------------------------------------------------------------------------------------------

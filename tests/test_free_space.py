@@ -9,7 +9,7 @@ from django.test import Client
 
 from accounts import ledger
 from accounts.models import User
-from playground import images, jobs
+from playground import images, jobs, orders
 from playground.images import files
 from playground.models import Job, Run
 from tests.making import PRO, USD, give, job_for, leased, load_catalogue
@@ -61,8 +61,8 @@ def test_a_failed_job_is_not_tried_again_on_a_full_disk(alice: User, disk: Simpl
     assert jobs.fail(job, "no_picture", may_have_cost=False)
     job.refresh_from_db()
     disk.f_bavail = 0
-    with pytest.raises(jobs.NotPossible, match=FULL):
-        jobs.retry(job)
+    with pytest.raises(orders.NotPossible, match=FULL):
+        orders.retry(job)
     assert ledger.wallet_of(alice).available == 10 * USD
 
 

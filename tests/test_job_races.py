@@ -8,7 +8,7 @@ from django.conf import settings
 
 from accounts import ledger
 from accounts.models import User
-from playground import jobs, upstreams
+from playground import jobs, orders, upstreams
 from playground.models import Job, Picture, Upstream, UpstreamState
 from tests.making import USD, give, job_for, picture_for, run_for
 from tests.racing import Outcome, Track
@@ -37,7 +37,7 @@ def a_preview(folder: str) -> str:
 
 
 def keep(picture: str) -> bool:
-    return jobs.keep(Picture.objects.select_related("job__variant", "user").get(pk=picture))
+    return orders.keep(Picture.objects.select_related("job__variant", "user").get(pk=picture))
 
 
 def a_failed_job() -> str:
@@ -47,7 +47,7 @@ def a_failed_job() -> str:
 
 
 def retry(job: str) -> str:
-    return str(jobs.retry(Job.objects.select_related("run", "variant", "user").get(pk=job)).pk)
+    return str(orders.retry(Job.objects.select_related("run", "variant", "user").get(pk=job)).pk)
 
 
 def balance() -> tuple[int, int]:

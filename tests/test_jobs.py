@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from accounts import ledger
 from accounts.models import Cap, Hold, User
-from playground import catalog, jobs, upkeep
+from playground import catalog, jobs, orders, upkeep
 from playground.models import Job, JobEvent, Picture, Price, Run, Switch, Variant
 from tests.making import (
     EDIT,
@@ -116,28 +116,28 @@ def test_the_houses_preview_budget_counts_what_the_upstream_takes(
 )
 def test_what_cannot_be_made_is_refused_by_field(alice: User, asked: dict, field: str) -> None:
     give(alice)
-    with pytest.raises(jobs.NotPossible) as refusal:
+    with pytest.raises(orders.NotPossible) as refusal:
         run_for(alice, **asked)
     assert refusal.value.field == field and not Run.objects.exists()
 
 
 def test_one_run_has_an_end(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     give(alice)
-    monkeypatch.setattr(jobs, "MAX_PICTURES", 4)
-    with pytest.raises(jobs.NotPossible, match="at most 4 pictures, and this would be 6"):
+    monkeypatch.setattr(orders, "MAX_PICTURES", 4)
+    with pytest.raises(orders.NotPossible, match="at most 4 pictures, and this would be 6"):
         run_for(alice, PRO, FLEX_2K, count=3)
     run_for(alice, PRO, FLEX_2K, count=2)
 
 
 def test_a_ratio_must_suit_every_variant(alice: User) -> None:
     give(alice)
-    with pytest.raises(jobs.NotPossible, match=r"Kontext Pro does not make 2:3"):
+    with pytest.raises(orders.NotPossible, match=r"Kontext Pro does not make 2:3"):
         run_for(alice, PRO, KONTEXT, aspect_ratio="2:3")
 
 
 def test_image_to_image_says_what_it_needs(alice: User) -> None:
     give(alice)
-    with pytest.raises(jobs.NotPossible, match="FLUX.2 pro edit 1K needs an input picture"):
+    with pytest.raises(orders.NotPossible, match=r"FLUX\.2 pro edit 1K needs an input picture"):
         run_for(alice, EDIT)
 
 
@@ -145,7 +145,7 @@ def test_an_unknown_price_is_refused_never_free(alice: User) -> None:
     give(alice)
     run_for(alice)
     Price.objects.all().delete()
-    with pytest.raises(jobs.NotPossible, match="no price"):
+    with pytest.raises(orders.NotPossible, match="no price"):
         run_for(alice)
 
 
@@ -346,22 +346,22 @@ def test_a_retry_is_one_new_job_at_the_price_of_now(alice: User) -> None:
     job = leased(job_for(alice, seed=7))
     assert jobs.fail(job, "upstream_failed")
     Price.objects.create(variant=job.variant, micros=70_000)
-    again = jobs.retry(job)
-    assert jobs.retry(job).pk == again.pk and again.params["seed"] == 7
+    again = orders.retry(job)
+    assert orders.retry(job).pk == again.pk and again.params["seed"] == 7
     assert available(alice) == 10 * USD - 70_000
 
 
 def test_only_what_failed_can_be_retried(alice: User) -> None:
     give(alice)
-    with pytest.raises(jobs.NotPossible):
-        jobs.retry(job_for(alice))
+    with pytest.raises(orders.NotPossible):
+        orders.retry(job_for(alice))
 
 
 # --- Keeping a preview --------------------------------------------------------------------------------
 def test_keeping_charges_once_however_often_it_is_asked(alice: User) -> None:
     give(alice)
     picture = picture_for(alice, pay="preview")
-    assert jobs.keep(picture) and not jobs.keep(picture)
+    assert orders.keep(picture) and not orders.keep(picture)
     picture.refresh_from_db()
     assert not picture.is_locked and available(alice) == 10 * USD - 35_000
 
@@ -369,7 +369,7 @@ def test_keeping_charges_once_however_often_it_is_asked(alice: User) -> None:
 def test_who_cannot_pay_keeps_nothing(alice: User) -> None:
     picture = picture_for(alice, pay="preview")
     with pytest.raises(ledger.NotEnoughCredit):
-        jobs.keep(picture)
+        orders.keep(picture)
     picture.refresh_from_db()
     assert picture.is_locked and picture.kept is None
 
@@ -379,7 +379,7 @@ def test_keeping_counts_against_the_caps(alice: User) -> None:
     picture = picture_for(alice, pay="preview")
     Cap.objects.create(user=alice, window=Cap.Window.DAY, limit=34_999)
     with pytest.raises(ledger.CapReached):
-        jobs.keep(picture)
+        orders.keep(picture)
 
 
 # --- Callbacks ----------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from accounts.models import User
-from playground import images, jobs, reconciliation, upstreams
+from playground import images, jobs, orders, reconciliation, upstreams
 from playground.ids import new_id
 from playground.models import Job, Picture, Route
 from tests.making import FLEX_2K, PRO, give, leased, load_catalogue, rendered, run_for
@@ -58,7 +58,7 @@ def finish(job: Job, end: str) -> None:
         images.store(key, made)
         assert jobs.ready(job, ["https://up.example/1.jpg"]) and jobs.succeed(job, key, made)
     if end == "kept":
-        assert jobs.keep(Picture.objects.get(job=job))
+        assert orders.keep(Picture.objects.get(job=job))
     if end == "refused":
         assert jobs.fail(job, "upstream_failed", "it said so")
     if end == "timed out":

@@ -8,7 +8,7 @@ from django.http import QueryDict
 from django.test import Client
 
 from accounts.models import User
-from playground import catalog, forms, jobs, upkeep, uploads
+from playground import catalog, forms, jobs, orders, upkeep, uploads
 from playground.forms import Draft, RunForm
 from playground.models import Job, Run, RunInput, Upload, Variant
 from tests.making import EDIT, KONTEXT, PRO, give, load_catalogue, picture_for, run_for
@@ -64,7 +64,7 @@ def test_an_edit_keeps_its_inputs_in_order_with_the_run_and_with_each_job(rich: 
     ],
 )
 def test_each_variant_takes_as_many_as_it_takes(rich: User, slug: str, count: int, says: str) -> None:
-    with pytest.raises(jobs.NotPossible) as no:
+    with pytest.raises(orders.NotPossible) as no:
         run_for(rich, slug, inputs=many(rich, count))
     assert (no.value.field, str(no.value)) == ("inputs", says)
     assert not Run.objects.exists() and not RunInput.objects.exists()
@@ -80,13 +80,13 @@ def test_the_shape_follows_the_first_input_as_near_as_each_variant_can(rich: Use
     assert run.aspect_ratio == "auto"
     wide = run.jobs.get(variant__slug=KONTEXT).params
     assert (wide["width"], wide["height"]) == catalog.size("21:9", "")
-    with pytest.raises(jobs.NotPossible, match="follows the first input picture, and there is none"):
+    with pytest.raises(orders.NotPossible, match="follows the first input picture, and there is none"):
         run_for(rich, KONTEXT, aspect_ratio="auto")
 
 
 def test_nobody_makes_anything_of_a_strangers_picture(rich: User, bob: User) -> None:
     his = uploads.take(bob, photo())
-    with pytest.raises(jobs.NotPossible, match="not there any more"):
+    with pytest.raises(orders.NotPossible, match="not there any more"):
         run_for(rich, EDIT, inputs=[his])
     assert not Run.objects.exists()
 
@@ -94,7 +94,7 @@ def test_nobody_makes_anything_of_a_strangers_picture(rich: User, bob: User) -> 
 def test_what_was_removed_a_moment_ago_stops_the_run(rich: User) -> None:
     upload = uploads.take(rich, photo())
     uploads.remove(upload)
-    with pytest.raises(jobs.NotPossible, match="not there any more"):
+    with pytest.raises(orders.NotPossible, match="not there any more"):
         run_for(rich, EDIT, inputs=[upload])
     assert not Run.objects.exists() and upkeep.audit() == []
 
@@ -103,12 +103,12 @@ def test_a_retry_keeps_the_inputs_while_they_are_there(rich: User) -> None:
     upload = uploads.take(rich, photo())
     first = run_for(rich, EDIT, aspect_ratio="auto", inputs=[upload]).jobs.get()
     assert jobs.cancel(first, by=rich)
-    again = jobs.retry(Job.objects.get(pk=first.pk))
+    again = orders.retry(Job.objects.get(pk=first.pk))
     assert again.params == first.params
     assert jobs.cancel(again, by=rich)
     uploads.remove(upload)
-    with pytest.raises(jobs.NotPossible, match="has been removed"):
-        jobs.retry(Job.objects.get(pk=again.pk))
+    with pytest.raises(orders.NotPossible, match="has been removed"):
+        orders.retry(Job.objects.get(pk=again.pk))
 
 
 # --- The form -----------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from django_q.models import OrmQ
 
 from accounts import ledger
 from accounts.models import Hold, Transfer, User, Wallet
-from playground import images, jobs, upkeep
+from playground import images, jobs, orders, upkeep
 from playground.models import DriveBeat, Job, JobEvent, Picture
 from tests.making import USD, give, job_for, leased, picture_for
 
@@ -284,7 +284,7 @@ def test_a_hold_changed_behind_the_ledgers_back_is_named_by_the_ledger_as_well(
 
 
 def test_a_kept_preview_that_was_paid_for_is_sound(rich: User) -> None:
-    assert jobs.keep(picture_for(rich, pay="preview"))
+    assert orders.keep(picture_for(rich, pay="preview"))
     assert upkeep.audit() == []
 
 

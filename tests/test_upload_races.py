@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from accounts import ledger
 from accounts.models import User
-from playground import catalog, jobs, upkeep, uploads
+from playground import catalog, jobs, orders, upkeep, uploads
 from playground.models import Run, Upload
 from tests.making import EDIT
 from tests.pictures import photo
@@ -88,7 +88,7 @@ def remove(pk: str) -> str:
 
 
 def order(pk: str) -> str:
-    jobs.submit_run(
+    orders.submit_run(
         alice(), prompt="a fox in the snow", variants=catalog.by_slugs([EDIT]), aspect_ratio="auto", count=1, seed=None,
         pay="credits", nonce=os.urandom(8).hex(), inputs=[Upload.objects.get(pk=pk)],
     )  # fmt: skip

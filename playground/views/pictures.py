@@ -14,7 +14,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from accounts import ledger
 from accounts.models import Transfer
-from playground import jobs, upkeep
+from playground import orders, upkeep
 from playground.http import Request, SeeOther, back
 from playground.models import Job, Picture, PictureQuerySet
 from playground.views import files
@@ -88,7 +88,7 @@ def picture_keep(request: Request, picture_id: uuid.UUID) -> HttpResponse:
     """Charges a preview's price and unlocks its original, once however often it is clicked."""
     wanted = _own(request, picture_id)
     try:
-        if jobs.keep(wanted):
+        if orders.keep(wanted):
             messages.success(request, "Kept: the full-size picture is yours.")
     except ledger.Refusal as no:
         messages.error(request, str(no))

@@ -17,7 +17,7 @@ from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts import ledger
-from playground import catalog, forms, images, jobs, offers, uploads
+from playground import catalog, forms, images, offers, orders, uploads
 from playground.forms import Draft, RunForm
 from playground.http import Request, SeeOther
 from playground.models import Picture, Run, Variant
@@ -57,8 +57,8 @@ def _page(
         **_cards(draft, on_offer, words="", shown=CARDS_A_PAGE),
         "errors": form.errors if form else {},
         "nonce": forms.new_nonce(),
-        "counts": range(1, jobs.MAX_COUNT + 1),
-        "max_seed": jobs.MAX_SEED,
+        "counts": range(1, orders.MAX_COUNT + 1),
+        "max_seed": orders.MAX_SEED,
         "has_search": len(on_offer) > CARDS_A_PAGE,
         "examples": EXAMPLES,
         "most_inputs": MOST_INPUTS,
@@ -225,8 +225,8 @@ def runs(request: Request) -> HttpResponse:
     form = RunForm(request.POST, on_offer=on_offer, user=request.user)
     if form.is_valid():
         try:
-            run = jobs.submit_run(request.user, **form.cleaned_data)
-        except jobs.NotPossible as no:
+            run = orders.submit_run(request.user, **form.cleaned_data)
+        except orders.NotPossible as no:
             form.add_error(no.field, str(no))
         except ledger.Refusal as no:
             form.add_error(None, str(no))

@@ -17,7 +17,7 @@ from django.views.decorators.http import require_POST, require_safe
 from django_htmx.http import HTMX_STOP_POLLING, HttpResponseClientRefresh
 
 from accounts import ledger
-from playground import jobs
+from playground import jobs, orders
 from playground.http import Request, SeeOther
 from playground.models import Job, Picture, Run
 from playground.views.inputs import Input, first_there, inputs_of
@@ -224,7 +224,7 @@ def job_cancel(request: Request, job_id: uuid.UUID) -> HttpResponse:
 
     def cancel(job: Job) -> None:
         if not jobs.cancel(job, by=request.user) and not job.is_final:
-            raise jobs.NotPossible("job", "Too late to cancel: it has been sent to the model already.")
+            raise orders.NotPossible("job", "Too late to cancel: it has been sent to the model already.")
 
     return _do(request, job_id, cancel)
 
@@ -233,7 +233,7 @@ def job_cancel(request: Request, job_id: uuid.UUID) -> HttpResponse:
 @login_required
 def job_retry(request: Request, job_id: uuid.UUID) -> HttpResponse:
     """Makes a failed or cancelled picture once more, in its place."""
-    return _do(request, job_id, jobs.retry)
+    return _do(request, job_id, orders.retry)
 
 
 def _do(request: Request, job_id: uuid.UUID, deed: Callable[[Job], Any]) -> HttpResponse:
@@ -242,7 +242,7 @@ def _do(request: Request, job_id: uuid.UUID, deed: Callable[[Job], Any]) -> Http
     job = get_object_or_404(mine, pk=job_id)
     try:
         deed(job)
-    except (jobs.NotPossible, ledger.Refusal) as no:
+    except (orders.NotPossible, ledger.Refusal) as no:
         messages.error(request, str(no))
         return HttpResponseClientRefresh() if request.htmx else SeeOther(job.run.get_absolute_url())
     if request.htmx:

@@ -83,12 +83,11 @@ def prepare(folder: str) -> Any:
 
 
 def submit(alice: Any, jobs: int, *, pay: str = "credits") -> None:
-    from playground import catalog
-    from playground import jobs as life
+    from playground import catalog, orders
 
     [variant] = catalog.by_slugs([TEXT_TO_IMAGE])
     for left in range(jobs, 0, -4):
-        life.submit_run(
+        orders.submit_run(
             alice,
             prompt=f"a fox in the snow {uuid.uuid4()}",
             variants=[variant],
