@@ -17,6 +17,7 @@ import pytest
 from django.core.management import call_command
 from django.db import connection
 from django.test import Client
+from django_q.conf import Conf
 
 from accounts.models import User
 from playground import drives, engine, jobs, seals, upkeep, upstreams
@@ -47,7 +48,8 @@ def house(settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     for name, key in PLANTED.items():
         setattr(settings, name, key)
     settings.SECRET_KEY, settings.UPSTREAM_KEYS_SECRETS = SIGNING, [KEYS_SECRET]
-    settings.JOB_DEADLINE_S = 5
+    settings.JOB_DEADLINE_S = 4
+    monkeypatch.setattr(Conf, "SECRET_KEY", SIGNING)  # the queue read it when it was imported
     monkeypatch.setattr(drives, "BEAT_S", 0.05)
     monkeypatch.setattr(upstreams, "FAILURES_TO_OPEN", 10_000)
     upstreams.forget()
@@ -230,7 +232,6 @@ def test_no_key_gets_anywhere_whatever_goes_wrong(
     assert parrot.heard == {PLANTED[name] for name in ("KIE_API_KEY", "BFL_API_KEY", "OPENAI_API_KEY")}
     delivered = Job.objects.filter(state=Job.State.SUCCEEDED).values_list("provider", flat=True)
     assert set(delivered) >= {"aigenerate", "house"}
-    assert Job.objects.filter(failure_detail__contains="[key]").count() > 10  # they did say it
     failures = set(Job.objects.values_list("failure", flat=True))
     assert failures >= {"", "rejected", "moderated", "upstream_failed", "upstream_unavailable", "no_picture"}
 
@@ -256,10 +257,10 @@ def test_no_key_gets_anywhere_whatever_goes_wrong(
     assert assert_clean(walk(Client(), "/", "/admin/", ShareLink.objects.get().get_absolute_url())) > 10
     upkeep.sweep()
     assert assert_clean(tables()) > 500
+    assert Job.objects.filter(failure_detail__contains="[key]").count() > 10  # they did say it
     assert assert_clean(files(*data_folders(settings))) > 5
     assert_clean([("the log", caplog.text), ("stdout, stderr", "".join(capfd.readouterr()))])
     assert_clean([("configs", repr(upstreams.configured())), ("drive", repr(vars(engine.Drive("x"))))])
-    assert "[key]" in caplog.text or "upstream" in caplog.text
 
 
 def in_environment(process_env: dict[str, str], fakes: list[FakeUpstream], parrot: Parrot) -> dict[str, str]:
@@ -275,6 +276,12 @@ def in_environment(process_env: dict[str, str], fakes: list[FakeUpstream], parro
     }  # fmt: skip
 
 
+def manage(command: list[str], env: dict[str, str], out: Any) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, "manage.py", *command], cwd=BASE_DIR, env=env, stdout=out, stderr=out
+    )
+
+
 @pytest.mark.kills
 def test_a_worker_says_no_key_even_when_it_says_everything(
     fakes: list[FakeUpstream],
@@ -284,33 +291,22 @@ def test_a_worker_says_no_key_even_when_it_says_everything(
     tmp_path: Path,
     settings: Any,
 ) -> None:
+    settings.JOB_DEADLINE_S = 90
     for fake in fakes:
         fake.fault(**faults(fake.api_key)[1] | {"prompt": "refused"})
     run_for(rich)
     only_route(PRO, "aigenerate"), only_route(FLEX_2K, "house"), only_route(KONTEXT, "kie")
     run_for(rich, PRO, FLEX_2K, KONTEXT, prompt="a fox, refused", count=2)
-    env = in_environment(process_env, fakes, parrot)
-    said = tmp_path.parent / f"{tmp_path.name}-said"
+    env, said = in_environment(process_env, fakes, parrot), tmp_path.parent / f"{tmp_path.name}-said"
     with said.open("wb") as out:
-        worker = subprocess.Popen(
-            [sys.executable, "manage.py", "worker"], cwd=BASE_DIR, env=env, stdout=out, stderr=out
-        )
-        try:
-            deadline = time.monotonic() + 30
-            while Job.objects.open().exists() and time.monotonic() < deadline:
-                time.sleep(0.2)
-        finally:
-            worker.terminate()
-            worker.wait(15)
-    checked = subprocess.run(
-        [sys.executable, "manage.py", "check", "--deploy"],
-        cwd=BASE_DIR,
-        env=env,
-        capture_output=True,
-        check=False,
-    )
-    assert not Job.objects.open().exists()
-    assert_clean([("the worker", said.read_bytes()), ("check", checked.stdout + checked.stderr)])
-    assert b"[key]" in said.read_bytes() or len(said.read_bytes()) > 500
-    assert_clean(tables())
-    assert_clean(files(tmp_path))
+        worker = manage(["worker"], env, out)
+        deadline = time.monotonic() + 60
+        while Job.objects.open().exists() and time.monotonic() < deadline:
+            time.sleep(0.2)
+        worker.terminate()
+        worker.wait(20)
+        manage(["check", "--deploy"], env, out).wait(60)
+    told = Job.objects.filter(failure_detail__contains="[key]").values_list("provider", flat=True)
+    assert set(told) >= {"aigenerate", "house"} and not Job.objects.open().exists()
+    assert_clean([("the worker and the check", said.read_bytes()), *tables(), *files(tmp_path)])
+    assert said.read_bytes()
