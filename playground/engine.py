@@ -314,7 +314,7 @@ class Drive:
     # --- Watching -------------------------------------------------------------------------------------
     async def _watch(self, job: Job, provider: Provider) -> bool:
         """Looks until the upstream is done. True: there is something to fetch."""
-        misses = 0
+        misses, asked_again = 0, False
         while True:
             if timezone.now() >= job.deadline:
                 await self._fail(job, Failure.TIMED_OUT)
@@ -330,8 +330,10 @@ class Drive:
             else:
                 misses = 0
                 await self._count_look(job, is_well=report.is_known)
-                if report.state != State.RUNNING:
+                is_without = report.failure is Failure.NO_PICTURE and not asked_again
+                if report.state != State.RUNNING and not is_without:
                     return await self._looked(job, report)
+                asked_again = asked_again or is_without
                 await self._show_progress(job, report)
                 pause = report.look_after_s if report.look_after_s is not None else self._pace(job)
             await self._wait(job, pause)
@@ -414,7 +416,8 @@ class Drive:
         if data is None and url.startswith(DELIVERED):
             raise net.Gone("the picture came with the answer, and the process that had it died")
         if data is None:
-            data = await net.download(self.http, url, only_hosts=provider.result_hosts)
+            total_s = min(net.TOTAL_S, (job.deadline - timezone.now()).total_seconds())
+            data = await net.download(self.http, url, total_s=total_s, only_hosts=provider.result_hosts)
         in_thread = asyncio.get_running_loop().run_in_executor
         rendered = await in_thread(
             self.image_threads, partial(images.render, data, with_preview=job.is_preview)
@@ -423,6 +426,7 @@ class Drive:
         await in_thread(self.disk_threads, images.store, key, rendered)
         if not await self.commit(jobs.succeed, job, key, rendered) and not await self.commit(_is_stored, key):
             await in_thread(self.disk_threads, images.remove, key)
+            await self.commit(jobs.came_too_late, job)
 
     async def _fail(self, job: Job, failure: Failure, detail: str = "") -> None:
         await self.commit(jobs.fail, job, failure.value, detail)
