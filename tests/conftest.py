@@ -53,6 +53,23 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         needs(connection.vendor == "postgresql", "PostgreSQL", how)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The run on PostgreSQL is the second one, for what the database can change."""
+    if connection.vendor == "sqlite":
+        return
+    again = [item for item in items if _depends_on_the_database(item)]
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(again)])
+    items[:] = again
+
+
+def _depends_on_the_database(item: pytest.Item) -> bool:
+    """Races bring both databases with them, and in a browser all databases look alike."""
+    fixtures = set(getattr(item, "fixturenames", ()))
+    uses_it = item.get_closest_marker("django_db") or fixtures & {"db", "transactional_db"}
+    once = item.get_closest_marker("once") or item.get_closest_marker("browser") or "warm_track" in fixtures
+    return bool(uses_it and not once)
+
+
 # --- The database -------------------------------------------------------------------------------------
 @contextmanager
 def _without_triggers(operations: DatabaseOperations) -> Iterator[None]:

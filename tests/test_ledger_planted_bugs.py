@@ -10,6 +10,8 @@ from django.db import DatabaseError
 from accounts import ledger
 from tests.test_ledger_properties import LedgerStory, tell, tell_as_in_the_suite
 
+pytestmark = pytest.mark.once
+
 
 @dataclass(frozen=True)
 class Bug:
