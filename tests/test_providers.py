@@ -1,5 +1,8 @@
 """What holds for every provider, against real servers that lie."""
 
+import asyncio
+import contextlib
+import json
 import logging
 import time
 from collections.abc import Iterator
@@ -7,6 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from playground import net
 from playground.providers import bfl, openai
@@ -17,6 +22,7 @@ from playground.providers.base import (
     Order,
     OutcomeUnknown,
     Provider,
+    ProviderError,
     Rejected,
     State,
     TryLater,
@@ -173,6 +179,53 @@ def test_deeply_nested_json_is_no_json(way: Way) -> None:
             create(provider, way.order, Canned(lambda _, text=text: reply(200, text=text))),
             OutcomeUnknown | Rejected,
         )
+
+
+NAMES = (
+    "code msg message taskId state resultJson resultUrls failCode failMsg param progress successFlag resultImageUrl"
+    " errorCode errorMessage id polling_url cost status sample details detail loc credits type object b64_json url"
+)
+INSIDE = ("data", "result", "response", "error")
+WORDS = ["success", "fail", "Ready", "Error", "Pending", "https://a.test/a", "200", "{}", "\ud800", "x" * 300]
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from([*WORDS, 200, 0, 1, 10**30])
+)
+ANYTHING = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES.split()), inner, max_size=3)
+    ),
+    max_leaves=4,
+)
+INNER = st.dictionaries(st.sampled_from(NAMES.split()), ANYTHING, max_size=12)
+ANSWERS = st.builds(
+    lambda outer, inner: outer | inner,
+    INNER,
+    st.dictionaries(st.sampled_from(INSIDE), INNER | st.lists(INNER, max_size=2) | ANYTHING, max_size=2),
+)
+
+
+@EVERY_WAY
+@settings(max_examples=150, deadline=None)
+@given(said=ANSWERS, status=st.sampled_from([200, 202, 400, 404, 500]))
+def test_no_answer_makes_a_provider_raise_anything_else(way: Way, said: Any, status: int) -> None:
+    provider = way.kind(base_url="https://up.test/v1", api_key=KEY)
+    answer = Canned(lambda _: reply(status, text=json.dumps(said)))
+
+    async def everything(http: net.Client) -> None:
+        with contextlib.suppress(ProviderError):
+            started = await provider.create(http, way.order)
+            assert 0 < len(started.upstream_id) <= 200 and len(started.memo) <= 500
+        for memo in ("jobs", "kontext", ""):
+            with contextlib.suppress(TryLater):
+                report = await provider.look(http, "task_1", memo)
+                assert (report.state is State.SUCCEEDED) == bool(report.urls)
+                assert len(report.detail) <= 300 and report.detail.isprintable()
+        with contextlib.suppress(TryLater):
+            assert await provider.is_ours(http, "task_1", "https://ours.test/hook") is False
+            assert len(await provider.balance(http)) <= 60
+
+    asyncio.run(everything(answer))
 
 
 # --- Answers that are clear ---------------------------------------------------------------------------
