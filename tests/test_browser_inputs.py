@@ -271,11 +271,11 @@ def test_a_reload_and_the_back_button_keep_them(
 
 
 # --- Editing and comparing ----------------------------------------------------------------------------
-@pytest.mark.usefixtures("_engine")
 def test_a_picture_is_edited_from_its_page_and_compared(
-    page: Any, site: str, dora: User, complaints: list[str]
+    page: Any, site: str, dora: User, complaints: list[str], request: pytest.FixtureRequest
 ) -> None:
     picture = picture_for(dora)
+    request.getfixturevalue("_engine")  # only now, or it would take this picture's job out of our hands
     page.goto(f"{site}/pictures/{picture.pk}/")
     page.get_by_role("link", name="Edit this").click()
     page.locator(".input-item[data-state=ready]").wait_for()
