@@ -271,6 +271,20 @@ def test_the_operator_sees_what_is_left(up: FakeBFL) -> None:
     assert isinstance(balance(provider(up.base_url, "nonsense")), TryLater)
 
 
+@pytest.mark.parametrize(
+    ("credits", "words"),
+    [
+        (0, "0 credits"),
+        (1e-249, "0 credits"),
+        (100, "100 credits"),
+        (-2.5, "-2.5 credits"),
+        ("12345.678", "12,345.68 credits"),
+    ],
+)
+def test_a_balance_is_told_to_the_hundredth(credits: Any, words: str) -> None:
+    assert balance(provider(), Canned(lambda _: reply(json={"credits": credits}))) == words
+
+
 # --- The real one -------------------------------------------------------------------------------------
 LIVE_COST_USD = 0.03
 

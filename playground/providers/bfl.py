@@ -30,6 +30,7 @@ from playground.providers.line import (
     MODERATED,
     Line,
     amount,
+    credits_left,
     identifier,
     log_unknown_state,
     micros,
@@ -117,10 +118,10 @@ class BFL:
     async def balance(self, http: Client) -> str:
         reply = await self._line.read(http, "/v1/credits", within_s=LOOK_S)
         said = parse(reply.body)
-        left = amount(said.get("credits"))
-        if reply.status != 200 or left is None:
+        left = credits_left(said.get("credits"))
+        if reply.status != 200 or not left:
             raise TryLater(self._detail(reply, said))
-        return f"{left.normalize():,f} credits"
+        return left
 
     def _report(self, word: str, said: Mapping[str, Any]) -> Report:
         state = STATES.get(word)

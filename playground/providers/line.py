@@ -113,6 +113,12 @@ def amount(value: Any) -> Decimal | None:
     return found if found.is_finite() and abs(found) < 10**12 else None
 
 
+def credits_left(value: Any) -> str:
+    """A balance in words, to the hundredth; "" where it is no number."""
+    found = amount(value)
+    return "" if found is None else f"{round(found, 2).normalize():,f} credits"
+
+
 def micros(value: Any, *, micros_each: int) -> int | None:
     """Micro-dollars for an amount of units that are worth `micros_each`; None where it cannot be a picture's cost."""
     units = amount(value)

@@ -26,7 +26,7 @@ from playground.providers.aigenerate.endpoints import (
 )
 from playground.providers.aigenerate.inputs import Uploads, own_address
 from playground.providers.base import Input, Order, OutcomeUnknown, Rejected, Report, Started, TryLater
-from playground.providers.line import Line, amount, micros, opened
+from playground.providers.line import Line, credits_left, micros, opened
 
 CREATE_S, UPLOADS_S, LOOK_S = 30, 60, 15
 # X-AI-Credits-Charged is a header of aimarcusimage.eu alone, where a credit is worth this much.
@@ -93,10 +93,10 @@ class AIGenerate:
 
     async def balance(self, http: Client) -> str:
         answer = answer_of(await self._line.read(http, "/chat/credit", within_s=LOOK_S), self._line)
-        left = amount(answer.envelope.get("data"))
-        if answer.verdict != 200 or left is None:
+        left = credits_left(answer.envelope.get("data"))
+        if answer.verdict != 200 or not left:
             raise TryLater(answer.detail, retry_after_s=answer.retry_after_s)
-        return f"{left.normalize():,f} credits"
+        return left
 
     async def _record(self, http: Client, upstream_id: str, memo: str) -> tuple[Endpoint, Answer]:
         """What the endpoint that took the task knows of it; without a memo, as after a lost answer, each is asked."""
