@@ -18,7 +18,7 @@ from playground.ids import oldest_id
 from playground.models import Job, Upstream, UpstreamState
 
 LATENCY_OF = 200  # successes
-LOOKED_AT = 1000  # of an upstream's newest jobs, to find those successes
+LOOKED_AT = 1000  # of an upstream's newest jobs that have ended, to find those successes
 MOST_FAILURES = 5000  # of today's, counted by reason
 OLDEST = timedelta(days=1)  # a job that fails today was made at most that long before
 
@@ -35,6 +35,7 @@ class Health:
     in_flight: dict[str, int] = field(default_factory=dict)
     most_at_once: int | None = None
     failures_today: list[tuple[str, int]] = field(default_factory=list)
+    has_more_failures: bool = False
     latencies: list[float] = field(default_factory=list)
     limit_micros: int | None = None
 
@@ -118,6 +119,7 @@ def report() -> list[Health]:
             in_flight=in_flight.get(name, {}),
             most_at_once=configs[name].most_at_once.get("") if name in configs else None,
             failures_today=failures.get(name, Counter()).most_common(),
+            has_more_failures=sum(map(Counter.total, failures.values())) >= MOST_FAILURES,
             latencies=_latencies(name),
             limit_micros=configs[name].limit_micros_per_day if name in configs else None,
         )
@@ -146,7 +148,7 @@ def _failures_today(now: datetime) -> dict[str, "Counter[str]"]:
 
 def _latencies(name: str) -> list[float]:
     """Of the last successes, from being sent to being stored, ascending."""
-    newest = Job.objects.filter(provider=name).order_by("-pk")
+    newest = Job.objects.filter(provider=name, finished__isnull=False).order_by("-pk")
     rows = newest.values_list("state", "submitted", "finished")[:LOOKED_AT]
     taken = [
         (finished - submitted).total_seconds()

@@ -109,6 +109,29 @@ def test_jobs_in_flight_failures_of_today_and_latency(alice: User, desk: Client)
     assert "p50 4.0 s, p95 9.0 s" in words
 
 
+def test_on_a_very_bad_day_not_every_failure_is_counted_and_the_page_says_so(
+    alice: User, desk: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give(alice)
+    for _ in range(3):
+        Job.objects.filter(pk=job_for(alice).pk).update(
+            state="failed", failure="timed_out", finished=timezone.now()
+        )
+    monkeypatch.setattr(health, "MOST_FAILURES", 2)
+    assert "Failed today at least 2: timed_out 2" in seen(desk)
+
+
+def test_open_jobs_do_not_hide_the_latency_of_those_that_ended(
+    alice: User, desk: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give(alice)
+    picture_for(alice)
+    for _ in range(3):
+        job_for(alice)
+    monkeypatch.setattr(health, "LOOKED_AT", 2)
+    assert "(last 1 success)" in seen(desk)
+
+
 def test_what_an_upstream_said_cannot_become_part_of_the_page(desk: Client) -> None:
     state(last_failure="<script>alert(1)</script>", last_failure_at=timezone.now(), balance="<b>1</b>")
     page = desk.get(PAGE).content.decode()
