@@ -4,6 +4,7 @@ A look before the click, for people: it refuses nothing. What is refused is refu
 same words.
 """
 
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +14,7 @@ from django.utils import timezone
 from accounts import credits, ledger
 from accounts.models import Cap, User
 from playground import catalog
-from playground.models import Run, Variant
+from playground.models import Job, Run, Variant
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,22 @@ class Allowance:
 
     def _fits(self, fit: Fit) -> bool:
         return self.refusal(fit.variants, fit.count, fit.pay) is None
+
+
+def retries(ended: Sequence[Job]) -> dict[uuid.UUID, str]:
+    """For each job that could be had once more, what its button says: the deed and what it costs today. Two queries."""
+    slugs = {job.variant.slug for job in ended}
+    on_offer = {variant.pk: variant for variant in catalog.by_slugs(slugs)} if slugs else {}
+    said = {}
+    for job in ended:
+        variant = on_offer.get(job.variant_id)
+        if variant and not catalog.why_not(variant, inputs=len(job.params.get("inputs", []))):
+            deed = "Try again" if job.state == Job.State.FAILED else "Make it after all"
+            price = (
+                "free preview" if job.is_preview else f"{credits.credits(catalog.price_of(variant))} credits"
+            )
+            said[job.pk] = f"{deed}: {price}"
+    return said
 
 
 def taking(

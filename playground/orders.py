@@ -207,7 +207,12 @@ def _holds(user: User, made: Sequence[Job]) -> list[tuple[Job, Hold]]:
 
 
 def retry(job: Job) -> Job:
-    """A failed or cancelled job once more, at the price of now. A second call gives the same new job."""
+    """A failed or cancelled job once more, at the price of now. A second call gives the same new job.
+
+    Also where nothing more could be ordered by now: the credits may be held by that very job.
+    """
+    if known := Job.objects.filter(retry_of=job).first():
+        return known
     if job.state not in (Job.State.FAILED, Job.State.CANCELLED):
         raise NotPossible("job", "Only a picture that failed or was cancelled can be tried again.")
     _check_space()
@@ -222,7 +227,7 @@ def retry(job: Job) -> Job:
     try:
         with transaction.atomic():
             _hold_and_queue(job.user, [again])
-    except IntegrityError:
+    except (IntegrityError, ledger.Refusal):  # two clicks at once: the other one has the credits
         if known := Job.objects.filter(retry_of=job).first():
             return known
         raise

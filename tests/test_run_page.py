@@ -15,7 +15,7 @@ from django.utils import timezone
 from accounts import ledger
 from accounts.models import User
 from playground import jobs
-from playground.models import Job, Picture, Run
+from playground.models import Job, Picture, Price, Run, Variant
 from tests.making import FLEX_2K, KONTEXT, PRO, give, job_for, leased, picture_for, run_for
 
 HTMX = {"HX-Request": "true"}
@@ -127,6 +127,29 @@ def test_a_failure_stays_in_its_tile_with_reason_and_retry(alice: User, client_o
     assert jobs.why(job) in html and "Not charged" in html and "Try again" in html
 
 
+@pytest.mark.parametrize(
+    ("failure", "heading"),
+    [("moderated", "Refused"), ("rejected", "Not accepted"), ("upstream_failed", "Failed")],
+)
+def test_a_tile_says_whether_it_was_refused_or_failed(
+    alice: User, client_of_alice: Client, failure: str, heading: str
+) -> None:
+    job = fail(job_for(alice), failure)
+    html = page_of(client_of_alice, job.run)
+    assert f'data-state="failed" data-failure="{failure}"' in html
+    assert f'<p class="strong">{heading}</p>' in html and jobs.EXPLAINED[failure] in html
+    assert f"0 of 1 picture is ready, 1 {heading.lower()}." in html and "Not charged" in html
+
+
+@pytest.mark.parametrize("end", ["failed", "cancelled"])
+def test_a_tile_without_a_picture_leads_to_its_receipt(
+    alice: User, client_of_alice: Client, end: str
+) -> None:
+    job = job_for(alice)
+    assert fail(job) if end == "failed" else jobs.cancel(job, by=alice)
+    assert f'href="/jobs/{job.pk}/">Receipt' in page_of(client_of_alice, job.run)
+
+
 def test_a_deleted_picture_leaves_an_empty_tile(alice: User, client_of_alice: Client) -> None:
     picture = picture_for(alice)
     Picture.objects.update(deleted=timezone.now())
@@ -171,7 +194,7 @@ def test_a_poll_brings_only_the_tiles_that_changed(alice: User, client_of_alice:
     answer = progress(client_of_alice, run, seen)
     html = page(answer)
     assert answer.status_code == 200 and tiles(html) == {str(job.pk): "failed"}
-    assert "0 of 4 pictures are ready, 1 failed." in html
+    assert "0 of 4 pictures are ready, 1 refused." in html
     assert progress(client_of_alice, run, marks(html)).status_code == 204
 
 
@@ -257,6 +280,54 @@ def test_a_retry_takes_the_place_of_what_failed(alice: User, client_of_alice: Cl
     assert [tiles(page(answer)) for answer in answers] == [{str(again.pk): "queued"}] * 2
     assert "every 700ms" in page(answers[0])
     assert tiles(page_of(client_of_alice, job.run)) == {str(again.pk): "queued"}
+
+
+@pytest.mark.parametrize(
+    ("pay", "says"), [("credits", "Try again: 10.00 credits"), ("preview", "Try again: free preview")]
+)
+def test_a_retry_names_the_price_of_today(alice: User, client_of_alice: Client, pay: str, says: str) -> None:
+    job = fail(job_for(alice, pay=pay))
+    Price.objects.create(variant=job.variant, micros=70_000)
+    assert f">{says}</button>" in page_of(client_of_alice, job.run)
+    cancelled = job_for(alice, pay=pay)
+    jobs.cancel(cancelled, by=alice)
+    assert f">{says.replace('Try again', 'Make it after all')}</button>" in page_of(
+        client_of_alice, cancelled.run
+    )
+
+
+def test_what_is_not_on_offer_any_more_has_no_retry(alice: User, client_of_alice: Client) -> None:
+    job = fail(job_for(alice))
+    Variant.objects.filter(pk=job.variant_id).update(is_live=False)
+    html = page_of(client_of_alice, job.run)
+    assert "Try again" not in html and "/retry/" not in html and "Not charged" in html
+
+
+def test_the_prices_of_retries_cost_the_same_however_many_there_are(
+    alice: User, client_of_alice: Client
+) -> None:
+    costs = []
+    for slugs in ((PRO,), (PRO, KONTEXT, FLEX_2K)):
+        run = run_for(alice, *slugs, count=2)
+        for job in run.jobs.all():
+            jobs.cancel(job, by=alice)
+        with CaptureQueriesContext(connection) as queries:
+            html = page_of(client_of_alice, run)
+        costs.append(len(queries))
+        assert html.count("Make it after all: ") == 2 * len(slugs)
+    assert costs[0] == costs[1]
+
+
+def test_a_second_click_shows_the_retry_also_when_the_credits_are_gone(
+    alice: User, client_of_alice: Client
+) -> None:
+    job = fail(job_for(alice))
+    Price.objects.create(variant=job.variant, micros=10_000_000)  # all that she has
+    answers = [client_of_alice.post(f"/jobs/{job.pk}/retry/", follow=True) for _ in range(2)]
+    again = Job.objects.get(retry_of=job)
+    assert ledger.wallet_of(alice).available == 0
+    for answer in answers:
+        assert tiles(page(answer)) == {str(again.pk): "queued"} and "This needs" not in page(answer)
 
 
 def test_a_retry_that_is_refused_says_why(

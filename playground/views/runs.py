@@ -2,6 +2,7 @@
 
 import uuid
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +18,7 @@ from django.views.decorators.http import require_POST, require_safe
 from django_htmx.http import HTMX_STOP_POLLING, HttpResponseClientRefresh
 
 from accounts import ledger
-from playground import jobs, orders
+from playground import jobs, offers, orders, receipts
 from playground.http import Request, SeeOther
 from playground.models import Job, Picture, Run
 from playground.views.inputs import Input, first_there, inputs_of
@@ -33,7 +34,7 @@ class Tile:
 
     job: Job
     picture: Picture | None
-    frame: tuple[int, int]
+    board: "Board"
 
     @property
     def slot(self) -> str:
@@ -57,12 +58,21 @@ class Tile:
     @property
     def is_as_asked(self) -> bool:
         """Whether the picture has the shape of its frame, give or take the steps that sizes come in."""
-        across, down = self.frame
+        across, down = self.board.frame
         return bool(self.picture and abs(self.picture.width / self.picture.height * down / across - 1) < 0.03)
+
+    @property
+    def heading(self) -> str:
+        return receipts.heading(self.job)
 
     @property
     def why(self) -> str:
         return jobs.why(self.job)
+
+    @property
+    def retry(self) -> str:
+        """What the button says that orders it once more; empty where that cannot be."""
+        return self.board.retries.get(self.job.pk, "")
 
     @property
     def elapsed(self) -> float:
@@ -99,12 +109,17 @@ class Board:
             )
         )
         self.has_inputs = any(job.params.get("inputs") for job in shown)
-        self.tiles = [Tile(job, getattr(job, "picture", None), self.frame) for job in shown]
+        self.tiles = [Tile(job, getattr(job, "picture", None), self) for job in shown]
 
     @cached_property
     def inputs(self) -> list[Input]:
         """What the pictures are made from."""
         return inputs_of(self.run) if self.has_inputs else []
+
+    @cached_property
+    def retries(self) -> dict[uuid.UUID, str]:
+        ended = [tile.job for tile in self.tiles if tile.job.is_final and not tile.picture]
+        return offers.retries(ended)
 
     @cached_property
     def before(self) -> Input | None:
@@ -168,14 +183,14 @@ class Board:
     def status(self) -> str:
         """How far it is, in one sentence, for eyes and for screen readers."""
         states = [tile.job.shown_state for tile in self.tiles]
-        ready, failed, cancelled = (states.count(state) for state in ("succeeded", "failed", "cancelled"))
+        ready = states.count("succeeded")
+        without = Counter(
+            tile.heading.lower() for tile in self.tiles if tile.job.is_final and not tile.picture
+        )
         total = len(states)
-        pictures = ("picture" if total == 1 else "pictures") + (" is" if ready == 1 else " are")
+        pictures = ("picture" if total == 1 else "pictures") + (" is" if 1 in (ready, total) else " are")
         said = f"All {total} {pictures}" if ready == total > 1 else f"{ready} of {total} {pictures}"
-        ends = [
-            f"{number} {word}" for number, word in ((failed, "failed"), (cancelled, "cancelled")) if number
-        ]
-        return ", ".join([f"{said} ready", *ends]) + "."
+        return ", ".join([f"{said} ready", *(f"{number} {word}" for word, number in without.items())]) + "."
 
     def changed_since(self, seen: str) -> tuple[list[Tile], list[Tile]]:
         """Tiles that look different from what the page has, and tiles of which only the progress moved."""
