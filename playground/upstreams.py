@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from django.conf import settings
+from django.core.cache import cache
 from django.db import connection
 from django.db.models.signals import post_delete, post_save
 from django.utils import timezone
@@ -33,6 +34,7 @@ FAILURES_TO_OPEN = 5
 # How long a circuit is open: at first, and after each probe that did not close it.
 OPEN_S = (15, 60, 300, 600)
 KNOWN_FOR_S = 3.0
+BALANCE_KEPT_S = 900
 _NO_LIMIT = 2**63 - 1
 
 KINDS: dict[str, Any] = {
@@ -321,6 +323,23 @@ def paused(name: str, seconds: float) -> None:
     state, _ = UpstreamState.objects.get_or_create(name=name)
     if state.paused_until is None or state.paused_until < until:
         UpstreamState.objects.filter(name=name).update(paused_until=until)
+
+
+def lifted(name: str) -> bool:
+    """Somebody knows that it is well again: circuit closed, pause over. False where nothing is known of it."""
+    as_new = {"open_until": None, "failures": 0, "trips": 0, "paused_until": None}
+    return bool(UpstreamState.objects.filter(name=name).update(**as_new))
+
+
+def balance_is(name: str, left: str) -> None:
+    """What it says is left on our account there."""
+    known = {"balance": left[:60], "balance_at": timezone.now()}
+    UpstreamState.objects.update_or_create(name=name, defaults=known)
+
+
+def to_ask_for_balance() -> list[str]:
+    """Those whose turn it is. Whoever is told here is to ask; nobody else is told for a while."""
+    return [name for name in configured() if cache.add(f"balance-asked:{name}", True, BALANCE_KEPT_S)]
 
 
 def _execute(statement: str, values: dict[str, Any]) -> int:

@@ -206,3 +206,16 @@ def test_the_sandbox_is_never_held_up(alice: User, settings: Any) -> None:
     for _ in range(9):
         upstreams.failed(upstreams.SANDBOX, "x")
     assert jobs.sending(job_of(alice)) is True
+
+
+def test_a_balance_is_asked_for_by_one_and_not_all_the_time() -> None:
+    assert upstreams.to_ask_for_balance() == ["aigenerate"]
+    assert upstreams.to_ask_for_balance() == []
+    upstreams.balance_is("aigenerate", "1,234.5 credits")
+    assert state().balance == "1,234.5 credits"
+
+
+def test_an_operator_who_knows_better_closes_the_circuit(alice: User) -> None:
+    fail_often()
+    assert upstreams.lifted("aigenerate") and not upstreams.lifted("unheard-of")
+    assert jobs.sending(job_of(alice)) is True

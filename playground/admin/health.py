@@ -60,7 +60,7 @@ class Pages:
                 messages.WARNING,
             )
             return
-        _remember(name, balance)
+        upstreams.balance_is(name, balance)
         self._tell(request, f"The upstream {name} answers. What is left there: {balance}.", messages.SUCCESS)
 
     def lift(self, request: HttpRequest, name: str) -> HttpResponse:
@@ -68,12 +68,9 @@ class Pages:
         return self._act(request, lambda: self._lift(request, name))
 
     def _lift(self, request: HttpRequest, name: str) -> None:
-        state = UpstreamState.objects.filter(name=name).first()
-        if state is None:
+        if not upstreams.lifted(name):
             raise Http404
-        UpstreamState.objects.filter(name=name).update(
-            open_until=None, failures=0, trips=0, paused_until=None
-        )
+        state = UpstreamState.objects.get(name=name)
         self.desk.log_change(request, state, "Circuit closed and pause lifted by hand.")
         self._tell(request, f"The upstream {name} takes jobs again.", messages.SUCCESS)
 
@@ -93,8 +90,3 @@ class Pages:
 async def _balance(provider: Provider) -> str:
     async with asyncio.timeout(ASK_S), net.client(allowed_hosts=settings.NET_ALLOWED_HOSTS) as http:
         return await provider.balance(http)
-
-
-def _remember(name: str, balance: str) -> None:
-    known = {"balance": balance[:60], "balance_at": timezone.now()}
-    UpstreamState.objects.update_or_create(name=name, defaults=known)
