@@ -142,7 +142,7 @@ class Drive:
         while True:
             try:
                 stop = await self.commit(drives.beat, self.owner, len(self.tasks))
-                await self.commit(jobs.renew, self.owner)
+                await self.commit(jobs.renew, self.owner, list(self.tasks))
                 if stop:
                     self.ending.set()
                 elif time.monotonic() > born + LIFETIME_S and not self.ending.is_set():
@@ -376,8 +376,8 @@ class Drive:
 
     # --- Fetching -------------------------------------------------------------------------------------
     async def _fetch(self, job: Job, provider: Provider) -> None:
-        urls, asked_again = list(job.result_urls), False
-        for attempt in range(FETCH_ATTEMPTS):
+        urls, asked_again, misses, left = list(job.result_urls), False, 0, FETCH_ATTEMPTS
+        while left and timezone.now() < job.deadline:
             try:
                 async with self.fetching:
                     await self._fetch_once(job, provider, urls[0])
@@ -398,10 +398,10 @@ class Drive:
                     return
                 urls, asked_again = fresh, True
             except (net.Unreachable, OSError) as trouble:
-                logger.warning("job %s: fetching failed (%s), attempt %d", job.pk, trouble, attempt + 1)
-                await self._wait(job, min(2**attempt, 20) * (0.5 + random.random()))
-            if timezone.now() >= job.deadline:
-                break
+                misses += 1
+                left -= isinstance(trouble, net.Unreachable)  # our own disk has until the deadline
+                logger.warning("job %s: fetching failed (%s), attempt %d", job.pk, trouble, misses)
+                await self._wait(job, min(2**misses, 40) / 2 * (0.5 + random.random()))
         await self._fail(job, Failure.NO_PICTURE, "the picture could not be fetched")
 
     async def _ask_again(self, job: Job, provider: Provider) -> list[str]:
@@ -463,8 +463,8 @@ def _is_stored(key: str) -> bool:
 
 
 def _age(job: Job) -> float:
-    """Seconds since it was sent."""
-    return (timezone.now() - (job.submitted or job.created)).total_seconds()
+    """Seconds since it was sent; 0 where the clock has been put back since then."""
+    return max((timezone.now() - (job.submitted or job.created)).total_seconds(), 0.0)
 
 
 def _from_now(seconds: float) -> datetime:

@@ -110,10 +110,13 @@ def is_dispatching() -> bool:
     return not Switch.objects.filter(name=DISPATCH, is_on=False).exists()
 
 
-def renew(owner: str) -> int:
-    """Keeps every lease of `owner` for another while. A leased job's `next_look` is the end of its lease."""
+def renew(owner: str, seen_through: Sequence[uuid.UUID]) -> int:
+    """Keeps the leases of `owner` on those jobs for another while. A leased job's `next_look` is the end of its lease.
+
+    A lease that `owner` has on any other job was left behind by a step that failed, and runs out.
+    """
     until = timezone.now() + LEASE
-    mine = Job.objects.due(until).filter(lease_owner=owner)
+    mine = Job.objects.due(until).filter(lease_owner=owner, pk__in=seen_through)
     return mine.order_by().update(lease_until=until, next_look=until)
 
 
@@ -240,14 +243,23 @@ def hint(token: str, claimed_id: str) -> bool:
 
 def started(job: Job, upstream_id: str, *, memo: str = "", cost_micros: int | None = None) -> bool:
     upstreams.well(job.provider)
-    return _move(
-        job,
-        Job.State.SUBMITTING,
-        Job.State.RUNNING,
-        upstream_id=upstream_id,
-        upstream_memo=memo,
-        reported_cost_micros=cost_micros,
-    )
+    told: dict[str, Any] = {
+        "upstream_id": upstream_id,
+        "upstream_memo": memo,
+        "reported_cost_micros": cost_micros,
+    }
+    return _move(job, Job.State.SUBMITTING, Job.State.RUNNING, **told) or _started_after_all(job, told)
+
+
+@transaction.atomic
+def _started_after_all(job: Job, told: dict[str, Any]) -> bool:
+    """The answer came when our lease had run out and somebody else held it for lost: a clock that jumped, a database
+    that was away. It is true all the same, so whoever claims the job next goes on with it; we do not."""
+    free = {"lease_owner": "", "lease_until": None, "next_look": timezone.now(), "outcome_unknown": False}
+    this_create = {"id": job.pk, "state": Job.State.SUBMITTING, "submit_attempts": job.submit_attempts}
+    if rows.change(Job, this_create, {"state": Job.State.RUNNING, **told, **free}):
+        rows.insert(JobEvent(job=job, state=Job.State.RUNNING, note="its answer had been held for lost"))
+    return False
 
 
 def ready(job: Job, urls: Sequence[str], *, cost_micros: int | None = None) -> bool:

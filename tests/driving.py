@@ -3,7 +3,9 @@
 import contextlib
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
+from django.conf import settings
 from django.db import DatabaseError, connection
 
 from playground import drives, engine
@@ -37,3 +39,8 @@ def drive_until_final(seconds: float = 20, then: Callable[[], object] | None = N
 
 def states(run: Run) -> list[str]:
     return sorted(run.jobs.values_list("state", flat=True))
+
+
+def stored() -> set[Path]:
+    """Folders that hold any file of a picture, half-written ones too."""
+    return {path.parent for path in Path(settings.MEDIA_ROOT).rglob("*") if path.is_file()}

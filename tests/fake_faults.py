@@ -189,7 +189,7 @@ def _gone(reply: Reply, rule: Rule, shape: Shape) -> Reply:
 
 def _corrupt_picture(reply: Reply, rule: Rule, shape: Shape) -> Reply:
     """A JPEG whose headers are right and whose picture is not: `Image.open` believes it."""
-    return replace(reply, body=reply.body[:700] + bytes(len(reply.body) - 700))
+    return replace(reply, body=reply.body[:700] + bytes(max(len(reply.body) - 700, 0)))
 
 
 def _truncated_picture(reply: Reply, rule: Rule, shape: Shape) -> Reply:

@@ -12,12 +12,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-from django.conf import settings
 from django.db import connection
 from django.test import Client
 from django.utils import timezone
@@ -27,7 +25,7 @@ from accounts.models import User, Wallet
 from playground import drives, engine, images, jobs, net, seals, upkeep
 from playground.models import Job, JobEvent, Picture, Run, Upstream, UpstreamState
 from playground.providers.aigenerate import provider
-from tests.driving import drive_until_final
+from tests.driving import drive_until_final, stored
 from tests.fake_upstream import FakeUpstream
 from tests.making import USD, give, run_for
 
@@ -271,11 +269,6 @@ def assert_paid_and_stored(alice: User, *, suspected: int) -> None:
     assert ledger.house(Wallet.House.SUSPENSE).posted == -suspected * COST
     assert Picture.objects.count() == delivered == len(stored())
     assert upkeep.audit() == []
-
-
-def stored() -> set[Path]:
-    """Folders that hold any file of a picture, half-written ones too."""
-    return {path.parent for path in Path(settings.MEDIA_ROOT).rglob("*") if path.is_file()}
 
 
 # --- What a case of one job cannot show ---------------------------------------------------------------

@@ -189,7 +189,8 @@ def test_renewing_keeps_the_lease(alice: User) -> None:
     give(alice)
     job = leased(job_for(alice), "one")
     Job.objects.update(next_look=timezone.now() - timedelta(seconds=1))
-    assert jobs.renew("one") == 1 and jobs.claim("two", 10) == []
+    assert jobs.renew("one", []) == 0 and jobs.renew("one", [job.pk]) == 1
+    assert jobs.claim("two", 10) == []
     assert jobs.sending(job)
 
 
