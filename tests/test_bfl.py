@@ -56,8 +56,14 @@ def test_create_sends_the_order_as_the_contract_has_it() -> None:
         "seed": 7,
         "width": 1360,
         "height": 768,
-        "webhook_url": "https://ours.test/hooks/token",
     }
+
+
+def test_a_host_of_one_region_is_asked_to_call_back() -> None:
+    client = Canned(lambda _: reply(json={"id": "a", "cost": 3}))
+    ordered = replace(ORDER, callback_url="https://ours.test/hooks/token")
+    create(provider("https://api.eu.bfl.ai"), ordered, client)
+    assert client.asked[0].json["webhook_url"] == "https://ours.test/hooks/token"
 
 
 def test_kontext_takes_a_ratio_and_no_size() -> None:

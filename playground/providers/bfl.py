@@ -1,15 +1,15 @@
 """Black Forest Labs' own API: the model is the route, POST starts a task, get_result says where it is.
 
 Every answer to a create names the address at which to ask for that task; it is kept, because only the region that
-took a task knows it, and believed only where it leads back to this upstream: our key goes nowhere else. (An answer
-to a create with a webhook has none. Where that matters, give the region's own host as the base address, or drop the
-webhook by the route's fixed {"webhook_url": null}.)
+took a task knows it, and believed only where it leads back to this upstream: our key goes nowhere else. The answer to
+a create with a webhook has none, so the global host, which may send a task to any region, gets no webhook.
 """
 
 import base64
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from yarl import URL
@@ -53,6 +53,7 @@ NOT_YET = "task not found"
 # These are about the operator's key, balance or address, whatever the message says.
 OPERATORS = {301, 307, 308, 401, 402, 403, 404, 405}
 
+GLOBAL_HOST = "api.bfl.ai"
 CREDIT_MICROS = 10_000
 CREATE_S, CREATE_WITH_INPUTS_S, LOOK_S = 30, 90, 15
 _LONGEST_MEMO = 500
@@ -73,6 +74,7 @@ class BFL:
         self.name = name
         self.result_hosts = tuple(result_hosts)
         base_url = base_url.rstrip("/").removesuffix("/v1")
+        self._knows_region = URL(base_url).host != GLOBAL_HOST
         self._line = Line(name=name, base_url=base_url, api_key=api_key, headers={"x-key": api_key})
 
     async def create(self, http: Client, order: Order) -> Started:
@@ -81,7 +83,9 @@ class BFL:
                 Failure.UPSTREAM_UNAVAILABLE, "the route's model name cannot be part of an address"
             )
         within_s = CREATE_WITH_INPUTS_S if order.inputs else CREATE_S
-        reply = await self._line.ask(http, "POST", f"/v1/{order.model}", within_s=within_s, json=body(order))
+        reply = await self._line.ask(
+            http, "POST", f"/v1/{order.model}", within_s=within_s, json=self._body(order)
+        )
         said = parse(reply.body)
         detail = self._detail(reply, said)
         if reply.status in (425, 429):
@@ -93,6 +97,9 @@ class BFL:
         polling_url, cost = said.get("polling_url"), micros(said.get("cost"), micros_each=CREDIT_MICROS)
         memo = polling_url if isinstance(polling_url, str) and self._is_theirs(polling_url) else ""
         return Started(upstream_id=task_id, memo=memo, cost_micros=cost)
+
+    def _body(self, order: Order) -> dict[str, Any]:
+        return body(order if self._knows_region else replace(order, callback_url=None))
 
     async def look(self, http: Client, upstream_id: str, memo: str = "") -> Report:
         if memo and self._is_theirs(memo):
