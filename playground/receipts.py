@@ -12,8 +12,9 @@ from playground import jobs
 from playground.models import Job, JobEvent
 
 _HEADINGS = {"moderated": "Refused", "rejected": "Not accepted"}
-# Failures that are about what was asked for: there the upstream's own words help. Others are about us and our upstream.
-_THEIR_WORDS = {"moderated", "rejected", "upstream_failed", "no_picture", "bad_picture"}
+# Failures that are about what was asked for: there a detail helps. The others are about us and our upstream.
+_THEIR_WORDS = {"moderated", "rejected", "upstream_failed"}
+_OUR_FINDINGS = {"no_picture", "bad_picture"}
 _OF_MONEY = re.compile(
     r"credit|balance|billing|payment|quota|insufficient|cost|usd|[$€]|\bapi.?key", re.IGNORECASE
 )
@@ -45,10 +46,12 @@ def heading(job: Job) -> str:
     return _HEADINGS.get(job.failure, "Failed")
 
 
-def their_words(job: Job) -> str:
-    """What the upstream itself said, where that is about the picture; empty where it is about our account with it."""
-    said = job.failure_detail if job.failure in _THEIR_WORDS else ""
-    return "" if _OF_MONEY.search(said) else said
+def detail(job: Job) -> tuple[str, str]:
+    """What was found or what the upstream said, under a title; empty where that is about our account with it."""
+    said = job.failure_detail
+    if job.failure not in _THEIR_WORDS | _OUR_FINDINGS or _OF_MONEY.search(said):
+        return "", ""
+    return ("In the upstream’s words" if job.failure in _THEIR_WORDS else "In detail"), said
 
 
 def asked(job: Job) -> list[str]:

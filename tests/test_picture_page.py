@@ -2,7 +2,6 @@ import hashlib
 import uuid
 from datetime import timedelta
 from html import unescape
-from typing import Any
 
 import pytest
 from django.test import Client
@@ -10,9 +9,9 @@ from django.utils import timezone
 
 from accounts import ledger
 from accounts.models import Transfer, User
-from playground import images, jobs, upkeep
-from playground.models import Job, Picture, Run
-from tests.making import give, job_for, leased, picture_for
+from playground import images, upkeep
+from playground.models import Job, Picture
+from tests.making import give, job_for, picture_for
 
 
 def logged_in(user: User) -> Client:
@@ -80,7 +79,7 @@ def test_nobody_is_served_without_logging_in(hers: Picture) -> None:
         assert (response.status_code, response["Location"][:16]) == (302, "/accounts/login/")
 
 
-def test_the_statement_leads_to_the_picture_or_to_the_run_of_a_job_without_one(
+def test_the_statement_leads_to_the_picture_or_to_the_run_while_it_is_made(
     alice: User, hers: Picture
 ) -> None:
     client = logged_in(alice)
@@ -213,11 +212,3 @@ def test_a_deleted_preview_cannot_be_kept(alice: User, preview: Picture) -> None
     client.post(f"/pictures/{preview.pk}/delete/")
     client.post(f"/pictures/{preview.pk}/keep/")
     assert not Transfer.objects.filter(kind=Transfer.Kind.KEEP).exists()
-
-
-def test_a_failed_job_has_no_picture_and_its_line_leads_to_the_run(alice: User) -> None:
-    give(alice)
-    job = leased(job_for(alice))
-    jobs.fail(job, "moderated")
-    run: Any = Run.objects.get()
-    assert logged_in(alice).get(f"/jobs/{job.pk}/")["Location"] == run.get_absolute_url()

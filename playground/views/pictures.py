@@ -14,7 +14,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from accounts import ledger
 from accounts.models import Transfer
-from playground import orders, upkeep
+from playground import jobs, offers, orders, receipts, upkeep
 from playground.http import Request, SeeOther, back
 from playground.models import Job, Picture, PictureQuerySet
 from playground.views import files
@@ -46,6 +46,7 @@ def picture(request: Request, picture_id: uuid.UUID) -> HttpResponse:
         "newer": others.filter(pk__gt=shown.pk).order_by("pk").first(),
         "older": others.newest_first(shown.pk).first(),
         "pixels": files.shown_pixels(shown),
+        "timeline": receipts.timeline(shown.job),
     }
     return render(request, "picture.html", context)
 
@@ -53,11 +54,27 @@ def picture(request: Request, picture_id: uuid.UUID) -> HttpResponse:
 @require_safe
 @login_required
 def job(request: Request, job_id: uuid.UUID) -> HttpResponse:
-    """Where a statement's line leads: to the picture, or to the run of a job that has none."""
-    asked = get_object_or_404(
-        Job.objects.visible_to(request.user).select_related("run", "picture"), pk=job_id
-    )
-    return redirect(getattr(asked, "picture", None) or asked.run)
+    """Where a statement's line leads: to the picture, to the receipt of what has none, or to the run while it is made."""
+    rows = Job.objects.visible_to(request.user).select_related("run", "picture", "variant", "hold", "user")
+    asked = get_object_or_404(rows.select_related("retried_by"), pk=job_id)
+    if made := getattr(asked, "picture", None):
+        return redirect(made)
+    return _receipt(request, asked) if asked.is_final else redirect(asked.run)
+
+
+def _receipt(request: Request, ended: Job) -> HttpResponse:
+    context = {
+        "job": ended,
+        "heading": receipts.heading(ended),
+        "why": jobs.why(ended) if ended.state == Job.State.FAILED else "",
+        "detail": receipts.detail(ended),
+        "asked": receipts.asked(ended),
+        "timeline": receipts.timeline(ended),
+        "inputs": inputs_of(ended.run) if ended.params.get("inputs") else [],
+        "retried_by": getattr(ended, "retried_by", None),
+        "retry": offers.retries([ended]).get(ended.pk),
+    }
+    return render(request, "job.html", context)
 
 
 # --- Bytes --------------------------------------------------------------------------------------------
