@@ -13,7 +13,7 @@ from typing import Any
 from django.conf import settings
 from django.core import signing
 from django.db import IntegrityError, transaction
-from django.db.models import ProtectedError, Sum
+from django.db.models import Count, ProtectedError, Sum
 from django.urls import reverse
 from django.utils import timezone
 
@@ -118,19 +118,25 @@ def _measures(rendered: Rendered) -> dict[str, Any]:
 
 
 def _check_quota(user: User, more_bytes: int) -> None:
-    stored = Upload.objects.visible_to(user).stored()
-    if stored.count() >= settings.UPLOADS_PER_ACCOUNT:
+    count, used = usage(user)
+    if count >= settings.UPLOADS_PER_ACCOUNT:
         raise QuotaReached(
             f"You have {settings.UPLOADS_PER_ACCOUNT:,} input pictures, which is the most. {_WAY_OUT}"
         )
-    used, most = stored.aggregate(bytes=Sum("size"))["bytes"] or 0, settings.UPLOADS_BYTES_PER_ACCOUNT
+    most = settings.UPLOADS_BYTES_PER_ACCOUNT
     if used + more_bytes > most:
         raise QuotaReached(
             f"Your input pictures take up {used / 1e6:.0f} of {most / 1e6:.0f} MB, so this one does not fit. {_WAY_OUT}"
         )
 
 
-_WAY_OUT = "Remove one first; unused ones go by themselves after three days."
+_WAY_OUT = "Remove some in your gallery, under Input pictures; unused ones go by themselves after three days."
+
+
+def usage(user: User) -> tuple[int, int]:
+    """How many input pictures the account has stored, and their bytes."""
+    used = Upload.objects.visible_to(user).stored().aggregate(count=Count("pk"), bytes=Sum("size"))
+    return used["count"], used["bytes"] or 0
 
 
 # --- Handing out --------------------------------------------------------------------------------------

@@ -267,7 +267,7 @@ def test_a_request_without_a_file_says_so(hers: Client) -> None:
         422,
         "No picture came with the request. Choose a file.",
     )
-    assert hers.get("/uploads/").status_code == 405
+    assert hers.put("/uploads/").status_code == 405
 
 
 def test_a_body_that_is_too_large_is_not_read_into_memory(hers: Client, monkeypatch: Any) -> None:

@@ -5,6 +5,7 @@ from typing import Self
 from django.apps import apps
 from django.db import models
 from django.db.models import Exists, OuterRef, Q, UniqueConstraint
+from django.db.models.functions import Coalesce
 from django.urls import reverse
 from django.utils import timezone
 
@@ -74,6 +75,13 @@ class UploadQuerySet(OwnedQuerySet):
         """Those that no run was made from."""
         return self.filter(~Exists(RunInput.objects.filter(upload=OuterRef("pk"))))
 
+    def with_uses(self) -> Self:
+        """Each with `runs`, how many were made from it, and `is_busy`, whether one of them is being made now."""
+        uses = RunInput.objects.filter(upload=OuterRef("pk")).order_by().values("upload")
+        counted = uses.annotate(runs=models.Count("run", distinct=True)).values("runs")
+        being_made = Job.objects.open().filter(run__inputs__upload=OuterRef("pk"))
+        return self.annotate(runs=Coalesce(models.Subquery(counted), 0), is_busy=Exists(being_made))
+
     def stored(self) -> Self:
         """Those whose files their owner has not removed."""
         return self.exclude(key="")
@@ -109,6 +117,9 @@ class Upload(models.Model):
     thumb_height = models.PositiveIntegerField()
     created = models.DateTimeField(default=timezone.now)
     last_used = models.DateTimeField(default=timezone.now, help_text="Unused ones go three days after this.")
+
+    runs: int  # set by `with_uses()`
+    is_busy: bool
 
     objects = UploadQuerySet.as_manager()
 

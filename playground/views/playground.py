@@ -12,6 +12,7 @@ from django.db.models import QuerySet
 from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_http_methods, require_safe
@@ -96,8 +97,12 @@ def _remembered(request: Request) -> str:
 def _query_of_edit(request: Request, picture: Picture) -> str:
     try:
         upload = uploads.take_picture(request.user, picture)
-    except (images.ImageError, uploads.QuotaReached) as no:
+    except images.ImageError as no:
         messages.error(request, str(no))
+        return ""
+    except uploads.QuotaReached as no:
+        where = reverse("uploads")
+        messages.error(request, format_html('{} <a href="{}">Your input pictures</a>', str(no), where))
         return ""
     return urlencode({"inputs": str(upload.pk), "aspect_ratio": catalog.AUTO})
 

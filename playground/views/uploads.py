@@ -1,39 +1,101 @@
 """Input pictures over HTTP: taking them, showing them to their owner, and to upstreams by signed addresses."""
 
 import logging
+import math
 import time
 import uuid
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 
+from django.conf import settings
+from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.cache import cache
 from django.core.exceptions import ValidationError
 from django.http import FileResponse, Http404, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
-from django.shortcuts import get_object_or_404
+from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.cache import get_conditional_response
+from django.views.decorators.cache import cache_control
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from playground import images
 from playground import uploads as inputs
-from playground.http import Request
+from playground.http import Request, back
 from playground.models import Picture, Upload
 from playground.views import files
+from playground.views.gallery import as_id
 
 logger = logging.getLogger(__name__)
 
+PAGE = 48
 UPLOADS_A_MINUTE = 60
 MOST_BODY_BYTES = images.MAX_INPUT_BYTES + 65_536
 # Of a body that is too large, this much is still read: a browser shows no answer that comes while it is sending.
 MOST_IGNORED_BYTES = 40_000_000
+IN_USE = "A picture is being made from it at this moment. Remove it when that is done."
 TOO_LARGE = f"The file is larger than {images.MAX_INPUT_BYTES // 1_000_000} MB, which is the most."
 
 
-# --- Taking and removing ------------------------------------------------------------------------------
 @csrf_exempt  # `_take` has the check: it reads the whole body, so how long that is must be known before
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
 def uploads(request: Request) -> HttpResponse:
+    """GET: the page of those that are stored. POST: one more of them."""
+    return _received(request) if request.method == "POST" else stored(request)
+
+
+# --- The page -----------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Row:
+    """An input picture and what its owner should know of it."""
+
+    upload: Upload
+
+    @property
+    def goes(self) -> str:
+        """When it goes by itself; empty for one that a run was made from."""
+        if self.upload.runs:
+            return ""
+        left = self.upload.last_used + inputs.UNUSED_FOR - timezone.now()
+        days = math.ceil(left / timedelta(days=1))
+        return f"goes in {days} days" if days > 1 else "goes within a day"
+
+
+@require_safe
+@login_required
+@cache_control(private=True, no_cache=True)
+def stored(request: Request) -> HttpResponse:
+    """The owner's, newest first, and how much of their room they take; for htmx those that come after the last one."""
+    before = as_id(request.GET.get("before", ""))
+    own = Upload.objects.visible_to(request.user).stored()
+    found = list(own.with_uses().newest_first(before)[: PAGE + 1])
+    context = {
+        "rows": [Row(upload) for upload in found[:PAGE]],
+        "older": found[PAGE - 1].pk if len(found) > PAGE else None,
+        "is_first_page": before is None,
+    }
+    if request.htmx.target == "more":
+        return render(request, "uploads.html#tiles", context)
+    return render(request, "uploads.html", context | _room(request))
+
+
+def _room(request: Request) -> dict[str, Any]:
+    count, used = inputs.usage(request.user)
+    return {
+        "count": count,
+        "most": settings.UPLOADS_PER_ACCOUNT,
+        "megabytes": used / 1e6,
+        "most_megabytes": settings.UPLOADS_BYTES_PER_ACCOUNT / 1e6,
+        "unused_days": inputs.UNUSED_FOR.days,
+    }
+
+
+# --- Taking and removing ------------------------------------------------------------------------------
+def _received(request: Request) -> HttpResponse:
     """One input picture: a `file`, or the id of a `picture` from the gallery. 201, or {"error": in plain words}."""
     said = request.META.get("CONTENT_LENGTH") or ""
     length = int(said) if said.isdecimal() else 0  # where it says none, Django reads nothing
@@ -109,11 +171,15 @@ def _no(why: str, status: int) -> JsonResponse:
 @require_POST
 @login_required
 def upload_delete(request: Request, upload_id: uuid.UUID) -> HttpResponse:
+    """204, or 409 while a picture is being made from it. A page's form names with `next` where it goes back to."""
+    is_form = "next" in request.POST
     try:
         inputs.remove(_own(request, upload_id))
     except inputs.InUse:
-        return _no("A picture is being made from it at this moment. Remove it when that is done.", 409)
-    return HttpResponse(status=204)
+        if not is_form:
+            return _no(IN_USE, 409)
+        messages.error(request, IN_USE)
+    return back(request, reverse("uploads")) if is_form else HttpResponse(status=204)
 
 
 # --- Bytes --------------------------------------------------------------------------------------------

@@ -106,7 +106,7 @@ function settle(item, upload) {
   if (local.startsWith("blob:")) image.addEventListener("load", () => URL.revokeObjectURL(local), { once: true });
 }
 
-function refuse(name, why, again) {
+function refuse(name, why, again, isFull) {
   const line = clone("refused-template");
   line.querySelector(".refused-name").textContent = name;
   line.querySelector(".refused-why").textContent = why;
@@ -118,6 +118,7 @@ function refuse(name, why, again) {
       again();
     });
   } else retry.remove();
+  line.querySelector("[data-manage]").hidden = !isFull;
   line.querySelector("[data-dismiss]").addEventListener("click", () => dismiss(line));
   refused.append(line);
 }
@@ -201,9 +202,11 @@ function parsed(text) {
   }
 }
 
-/** Why, and how to try again where that may help. */
+/** Why, how to try again where that may help, and whether it is for want of room. */
 function reason(call, answer, again) {
-  if (typeof answer?.error === "string") return [answer.error, call.status >= 500 || call.status === 429 ? again : null];
+  if (typeof answer?.error === "string") {
+    return [answer.error, call.status >= 500 || call.status === 429 ? again : null, call.status === 409];
+  }
   if (call.status === 413) return [`The file is larger than ${MOST_MB} MB.`, null];
   if (call.status === 401 || call.status === 403 || call.responseURL.includes("/accounts/login/")) {
     return ["You are logged out. Log in again in another tab, then try again.", again];

@@ -110,13 +110,24 @@ const boxes = () => [...form.querySelectorAll(".variant input")];
 const chosen = () => boxes().filter((box) => box.checked).map((box) => box.value);
 const keep = () => history.replaceState({ ...history.state, variants: chosen() }, "");
 
+function hiddenChoice(slug) {
+  return Object.assign(document.createElement("input"), { type: "hidden", name: "variants", value: slug });
+}
+
 function restore(kept) {
   if (kept.join() === chosen().join()) return;
   for (const box of boxes()) {
     box.checked = kept.includes(box.value);
     if (box.checked) box.disabled = false;
   }
-  addEventListener("DOMContentLoaded", () => htmx.trigger("#quoter", "refresh"));
+  const here = boxes().map((box) => box.value);
+  const missing = kept.filter((slug) => !here.includes(slug));
+  // Those of a card further down are asked for: the answer has every chosen card, and takes the place of these fields.
+  document.getElementById("variant-cards").append(...missing.map(hiddenChoice));
+  addEventListener("DOMContentLoaded", () => {
+    if (missing.length) htmx.trigger("#carder", "refresh");
+    htmx.trigger("#quoter", "refresh");
+  });
 }
 form.addEventListener("change", keep);
 
