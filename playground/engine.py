@@ -37,6 +37,7 @@ from playground.providers.base import (
     Order,
     OutcomeUnknown,
     Provider,
+    ProviderError,
     Rejected,
     Report,
     Started,
@@ -151,9 +152,18 @@ class Drive:
                 if time.monotonic() > swept + SWEEP_S:
                     swept = time.monotonic()
                     await self.commit(upkeep.sweep)
+                    self.asking = asyncio.create_task(self._ask_balances())  # which must not hold up a beat
             except Exception:
                 logger.exception("a beat failed; trying again")
             await asyncio.sleep(drives.BEAT_S)
+
+    async def _ask_balances(self) -> None:
+        """Now and then, for the operator's page of the upstreams' health."""
+        for name in await self.commit(upstreams.to_ask_for_balance):
+            if provider := self.providers.get(name):
+                with contextlib.suppress(ProviderError):
+                    if left := await provider.balance(self.http):
+                        await self.commit(upstreams.balance_is, name, left)
 
     async def _drain(self) -> None:
         """What waits is let go of at once; what is in the middle of a paid call or a fetch may finish it."""

@@ -165,6 +165,8 @@ def test_the_kill_switch_stops_what_a_drive_has_claimed_but_not_yet_sent(
 def call_back(up: FakeUpstream, run: Run) -> None:
     """What the upstream would send, after a lie that must not be believed."""
     job = run.jobs.get()
+    while not up.stats()["tasks"]:
+        time.sleep(0.1)
     for task_id in ("task_of_somebody_else", up.stats()["tasks"][0]["id"]):
         body = {"code": 200, "data": {"taskId": task_id, "state": "fail"}}
         assert Client().post(f"/hooks/{job.callback_token}/", body, "application/json").status_code == 200
