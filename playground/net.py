@@ -24,6 +24,7 @@ import asyncio
 import re
 import socket
 import ssl
+import time
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -48,6 +49,9 @@ MAX_RETRY_AFTER_S = 3600
 LOOKUP_S = 5.0
 CONNECT_S = 8.0
 READ_S = 20.0
+# A picture that comes more slowly than this would hardly be here within TOTAL_S, and others wait for its turn to end.
+SLOWEST_BYTES_PER_S = 5_000
+SLOW_AFTER_S = 10.0
 LOOKUPS_AT_ONCE = 16
 ADDRESSES_TRIED = 3
 # A server may hang up on an idle connection at the moment at which we write to it, and then nobody knows whether a
@@ -286,8 +290,12 @@ def _multipart(parts: Sequence[Part]) -> aiohttp.FormData:
     return form
 
 
-async def _bounded(reply: aiohttp.ClientResponse, limit_bytes: int) -> bytes | None:
-    """The body; None where it is longer. Counts as it goes, for the announced length may be missing or a lie."""
+async def _bounded(reply: aiohttp.ClientResponse, limit_bytes: int, *, slowest: float = 0.0) -> bytes | None:
+    """The body; None where it is longer. Counts as it goes, for the announced length may be missing or a lie.
+
+    TimeoutError where it comes at fewer than `slowest` bytes a second.
+    """
+    begun = time.monotonic()
     if (reply.content_length or 0) > limit_bytes:
         reply.close()
         return None
@@ -297,6 +305,9 @@ async def _bounded(reply: aiohttp.ClientResponse, limit_bytes: int) -> bytes | N
         if len(body) > limit_bytes:
             reply.close()
             return None
+        if (took := time.monotonic() - begun) > SLOW_AFTER_S and len(body) < slowest * took:
+            reply.close()
+            raise TimeoutError
     return bytes(body)
 
 
@@ -345,7 +356,7 @@ async def _fetch(http: Client, place: URL, limit_bytes: int) -> bytes | URL:
             if reply.status in REDIRECTS:
                 return _redirected(place, reply.headers.get("Location", ""))
             _check_answer(place, reply)
-            if (body := await _bounded(reply, limit_bytes)) is None:
+            if (body := await _bounded(reply, limit_bytes, slowest=SLOWEST_BYTES_PER_S)) is None:
                 raise TooLarge(f"{_name(place)} sends more than {limit_bytes} bytes")
             return body
     except _Refused as refused:

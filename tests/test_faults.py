@@ -289,6 +289,51 @@ def test_a_new_address_is_asked_for_once(up: FakeUpstream, rich: User) -> None:
     assert task["downloads"] == 2
 
 
+def test_a_picture_that_drips_lets_others_pass(
+    up: FakeUpstream, rich: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "FETCHING_AT_ONCE", 1)
+    monkeypatch.setattr(net, "TOTAL_S", 60.0)
+    monkeypatch.setattr(net, "SLOW_AFTER_S", 0.5)
+    up.fault(where="file", kind="slow_drip", seconds=0.2, prompt="<drips>")
+    drips, passes = (run_for(rich, prompt=f"a fox <{name}>") for name in ("drips", "passes"))
+    Job.objects.filter(run=drips).update(next_look=timezone.now() - timedelta(seconds=1))
+    drive_until_final()
+    assert [outcome(run.jobs.get()) for run in (drips, passes)] == ["no_picture", "succeeded"]
+    assert (passes.jobs.get().seconds or 99) < ENDS_AFTER_S - 1
+    assert_paid_and_stored(rich, suspected=1)
+
+
+def test_who_waits_for_a_turn_that_never_comes_ends_at_the_deadline(
+    up: FakeUpstream, rich: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "FETCHING_AT_ONCE", 1)
+    monkeypatch.setattr(net, "TOTAL_S", 60.0)
+    up.fault(where="file", kind="slow_drip", seconds=0.2)
+    run_for(rich)
+    Job.objects.update(deadline=timezone.now() + timedelta(seconds=8))
+    second = run_for(rich).jobs.get()
+    Job.objects.filter(pk=second.pk).update(next_look=timezone.now() + timedelta(seconds=0.7))
+    drive_until_final()
+    second.refresh_from_db()
+    assert outcome(second) == "no_picture" and (second.seconds or 99) < ENDS_AFTER_S + 1
+    assert_paid_and_stored(rich, suspected=2)
+
+
+def test_nothing_is_sent_for_a_job_whose_deadline_came_while_it_waited_its_turn(
+    up: FakeUpstream, rich: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "SENDING_AT_ONCE", 1)
+    up.behave(submit_s=0.8)
+    run = run_for(rich, count=2)
+    Job.objects.update(deadline=timezone.now() + timedelta(seconds=0.7))
+    drive_until_final()
+    up.behave(submit_s=0.0)
+    assert {outcome(job) for job in run.jobs.all()} == {"timed_out"}
+    assert len(up.stats()["creates"]) == 1
+    assert_paid_and_stored(rich, suspected=1)
+
+
 @pytest.mark.parametrize("kind", ["unknown_state", "html"])
 def test_a_run_of_looks_in_vain_opens_the_circuit_and_a_good_answer_closes_it(
     up: FakeUpstream, rich: User, kind: str, monkeypatch: pytest.MonkeyPatch
