@@ -46,6 +46,11 @@ def heading(job: Job) -> str:
     return _HEADINGS.get(job.failure, "Failed")
 
 
+def is_refusal(job: Job) -> bool:
+    """Whether it was turned down for what it asked for, so that asking for the same again may be in vain."""
+    return job.failure in _HEADINGS
+
+
 def detail(job: Job) -> tuple[str, str]:
     """What was found or what the upstream said, under a title; empty where that is about our account with it."""
     said = job.failure_detail
@@ -83,27 +88,26 @@ def _is_left(event: JobEvent, rest: list[str]) -> bool:
 
 
 def _words(job: Job, event: JobEvent, rest: list[str]) -> str:
-    here = rest[0]
     match event.state:
         case Job.State.QUEUED:
             return _waiting(event, rest)
         case Job.State.SUBMITTING if event.note == "a callback lied":
             return ""
         case Job.State.SUBMITTING if event.note:
-            return f"The connection broke before {here} had answered. It is not sent twice; we wait."
+            return "The connection broke before an answer came. It is not sent twice; we wait."
         case Job.State.SUBMITTING:
-            return f"Sent to {here}."
+            return f"Sent to {rest[0]}."
         case Job.State.RUNNING:
-            return f"{here} started on it."
+            return "Started there."
         case Job.State.FETCHING:
-            return f"{here} said that it is ready."
+            return "Ready there; we fetch it."
         case Job.State.SUCCEEDED:
             return "The picture arrived and is stored."
         case Job.State.CANCELLED:
             return "You cancelled it." if event.note == f"by {job.user}" else "The operator cancelled it."
         case _ if event.note.startswith(job.failure):
             return f"{heading(job)}. {jobs.why(job)}"
-    return f"{here} was heard of after the end. Nothing is charged."
+    return "The upstream was heard of after the end. Nothing is charged."
 
 
 def _waiting(event: JobEvent, rest: list[str]) -> str:
@@ -113,8 +117,8 @@ def _waiting(event: JobEvent, rest: list[str]) -> str:
         return "The sending broke off; it is sent again."
     if _is_left(event, rest):
         why = _reason(event.note.removeprefix(f"{rest[0]} did not start it ("))
-        return f"{rest[0]} did not start it: {why}. {rest[1]} is asked."
-    return f"{rest[0]} did not start it: {_reason(event.note)}. It is asked again."
+        return f"Not started by {rest[0]}: {why}. It goes to {rest[1]}."
+    return f"Not started by {rest[0]}: {_reason(event.note)}. It is asked again."
 
 
 def _reason(note: str) -> str:

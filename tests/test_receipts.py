@@ -132,8 +132,8 @@ def test_a_pictures_page_tells_what_happened_and_who_made_it(rich: User) -> None
     assert told(picture.job) == [
         "Ordered.",
         "Sent to aigenerate.",
-        "aigenerate started on it.",
-        "aigenerate said that it is ready.",
+        "Started there.",
+        "Ready there; we fetch it.",
         "The picture arrived and is stored.",
     ]
 
@@ -174,7 +174,7 @@ def test_it_says_why_another_upstream_was_asked(rich: User, trouble: Any, why: s
     job = leased(job_for(rich))
     trouble()
     assert jobs.reroute(job, spare(job), put_off(job))
-    assert told(job)[-1] == f"aigenerate did not start it: {why}. kie is asked."
+    assert told(job)[-1] == f"Not started by aigenerate: {why}. It goes to kie."
     assert receipts.asked(job) == ["aigenerate"]
     [again] = jobs.claim("drive", 10)
     assert jobs.sending(again) is True and told(job)[-1] == "Sent to kie."
@@ -194,7 +194,7 @@ def test_it_says_why_another_upstream_was_asked(rich: User, trouble: Any, why: s
 def test_what_upstreams_say_of_our_account_is_not_repeated(rich: User, note: str, why: str) -> None:
     job = sent(job_for(rich))
     assert jobs.not_started(job, timezone.now(), note)
-    assert told(job)[-1] == f"aigenerate did not start it: {why}. It is asked again."
+    assert told(job)[-1] == f"Not started by aigenerate: {why}. It is asked again."
 
 
 def test_many_attempts_are_told_once(rich: User) -> None:
@@ -205,7 +205,7 @@ def test_many_attempts_are_told_once(rich: User) -> None:
     assert [(step.words.split()[0], step.times) for step in steps] == [
         ("Ordered.", 1),
         ("Sent", 4),
-        ("aigenerate", 4),
+        ("Not", 4),
     ]
 
 
@@ -236,10 +236,10 @@ def test_no_cost_no_token_and_no_operator_is_shown(rich: User, charlie: User) ->
 def test_a_lost_answer_and_a_late_call_are_told(rich: User) -> None:
     job = sent(job_for(rich))
     jobs.lost(job, "No answer: TimeoutError")
-    assert told(job)[-1].startswith("The connection broke before aigenerate had answered.")
+    assert told(job)[-1].startswith("The connection broke before an answer came.")
     job = Job.objects.get()
     assert jobs.fail(job, "outcome_unknown") and jobs.hint(job.callback_token, "task-9")
     assert told(job)[-2:] == [
         f"Failed. {jobs.EXPLAINED['outcome_unknown']}",
-        "aigenerate was heard of after the end. Nothing is charged.",
+        "The upstream was heard of after the end. Nothing is charged.",
     ]

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_POST, require_safe
 from accounts import ledger
 from accounts.models import Transfer
 from playground import jobs, offers, orders, receipts, upkeep
-from playground.http import Request, SeeOther, back
+from playground.http import Request, SeeOther, back, refusal
 from playground.models import Job, Picture, PictureQuerySet
 from playground.views import files
 from playground.views.inputs import first_there, inputs_of
@@ -67,6 +67,7 @@ def _receipt(request: Request, ended: Job) -> HttpResponse:
         "job": ended,
         "heading": receipts.heading(ended),
         "why": jobs.why(ended) if ended.state == Job.State.FAILED else "",
+        "is_refusal": receipts.is_refusal(ended),
         "detail": receipts.detail(ended),
         "asked": receipts.asked(ended),
         "timeline": receipts.timeline(ended),
@@ -108,7 +109,7 @@ def picture_keep(request: Request, picture_id: uuid.UUID) -> HttpResponse:
         if orders.keep(wanted):
             messages.success(request, "Kept: the full-size picture is yours.")
     except ledger.Refusal as no:
-        messages.error(request, str(no))
+        messages.error(request, refusal(no))
     return back(request, wanted.get_absolute_url())
 
 
