@@ -1,8 +1,8 @@
 """The loop that sees jobs through: one asyncio loop per worker process, hundreds of jobs at a time.
 
 A drive claims due jobs by lease, keeps the leases while it lives, and lets go of what waits when it ends, so that
-the next drive goes on. Database work runs on one thread, image work on as many as there are cores, HTTP on one
-client. If the process is killed at any line, the leases run out and another drive finds each job in the state that
+the next drive goes on. What is done for each job is in `playground.steps`. Database work runs on one thread, image work
+on as many as there are cores, HTTP on one client. If the process is killed at any line, the leases run out and another drive finds each job in the state that
 was written down before the line was reached.
 """
 
@@ -22,6 +22,7 @@ from django.utils import timezone
 from playground import drives, jobs, upkeep
 from playground.commits import Commits
 from playground.models import Job
+from playground.steps import LetGo, Steps
 
 logger = logging.getLogger(__name__)
 
@@ -36,9 +37,8 @@ SWEEP_S = 15.0
 def drive() -> None:
     """What the queue calls: drives jobs until the next drive takes over. Safe to call twice, and at the same time."""
     owner = f"{drives.HOST[:30]}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-    sys.setswitchinterval(
-        0.001
-    )  # or image threads wait 5 ms for the interpreter at every step, with their core idle
+    # Or image threads wait 5 ms for the interpreter at every step, with their core idle.
+    sys.setswitchinterval(0.001)
     if drives.join(owner):
         uvloop.run(Drive(owner).run())
 
@@ -82,13 +82,13 @@ class Drive:
             self.steps.wakes[job.pk].set()
         else:
             self.tasks[job.pk] = asyncio.create_task(self._see_through(job))
+            self.steps.in_flight = len(self.tasks)
 
     async def _beat(self) -> None:
         """Beats, keeps the leases and sweeps; sets `ending` when the time is over or the watchdog asks."""
         born = swept = time.monotonic()
         while True:
             try:
-                self.steps.in_flight = len(self.tasks)
                 await self.steps.know_upstreams()
                 stop = await self.commit(drives.beat, self.owner, len(self.tasks))
                 await self.commit(jobs.renew, self.owner, list(self.tasks))
@@ -100,9 +100,8 @@ class Drive:
                 if time.monotonic() > swept + SWEEP_S:
                     swept = time.monotonic()
                     await self.commit(upkeep.sweep)
-                    self.asking = asyncio.create_task(
-                        self.steps.ask_balances()
-                    )  # which must not hold up a beat
+                    # Beside it, for an upstream that is slow must not hold up a beat.
+                    self.asking = asyncio.create_task(self.steps.ask_balances())
             except Exception:
                 logger.exception("a beat failed; trying again")
             await asyncio.sleep(drives.BEAT_S)
@@ -125,6 +124,7 @@ class Drive:
             await self.commit(jobs.let_go, job, _from_now(10 + 10 * random.random()))
         finally:
             self.tasks.pop(job.pk, None)
+            self.steps.in_flight = len(self.tasks)
             self.steps.forget(job.pk)
 
 

@@ -170,15 +170,9 @@ def _with_bounds(config: Config) -> Config:
     return Config(**{**vars(config), "most_at_once": {**usual, **config.most_at_once}})
 
 
-def providers(draw_from: Callable[[str], bytes]) -> dict[str, Provider]:
-    """A client for every upstream, and the sandbox, which reads an edit's input picture by `draw_from`."""
-    found: dict[str, Provider] = {SANDBOX: Sandbox(delay_s=settings.SANDBOX_DELAY_S, read=draw_from)}
-    for config in configured().values():
-        try:
-            found[config.name] = config.provider()
-        except ValueError as error:
-            logger.error("upstream %s is left out: %s", config.name, error)
-    return found
+def sandbox(read: Callable[[str], bytes]) -> Provider:
+    """The upstream that is always there, which reads an edit's input picture by `read`."""
+    return Sandbox(delay_s=settings.SANDBOX_DELAY_S, read=read)
 
 
 # --- Whether a job may be sent ------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from django.test import Client
 
 from accounts import ledger
 from accounts.models import User, Wallet
-from playground import drives, engine, jobs, upkeep
+from playground import drives, engine, jobs, steps, upkeep
 from playground.models import DriveBeat, Job, Picture, Run, Switch
 from tests.driving import drive_until_final, states
 from tests.fake_upstream import FakeUpstream
@@ -110,13 +110,13 @@ def test_a_hundred_callbacks_wake_a_job_and_never_take_it_twice(
 ) -> None:
     monkeypatch.setattr(engine, "LIFETIME_S", 2.0)
     begun: list[Any] = []
-    steps = engine.Drive._steps
+    see_through = steps.Steps.see_through
 
-    async def counted(self: engine.Drive, job: Job) -> None:
+    async def counted(self: steps.Steps, job: Job) -> None:
         begun.append(job.pk)
-        await steps(self, job)
+        await see_through(self, job)
 
-    monkeypatch.setattr(engine.Drive, "_steps", counted)
+    monkeypatch.setattr(steps.Steps, "see_through", counted)
     run = run_for(rich, prompt="a fox [[slow]]")
     token = run.jobs.get().callback_token
 
@@ -148,7 +148,7 @@ def test_the_kill_switch_stops_what_a_drive_has_claimed_but_not_yet_sent(
     up: FakeUpstream, rich: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "LIFETIME_S", 2.5)
-    monkeypatch.setattr(engine, "SENDING_AT_ONCE", 1)
+    monkeypatch.setattr(steps, "SENDING_AT_ONCE", 1)
     up.behave(submit_s=0.5)
     run = run_for(rich, count=4)
     switched = threading.Timer(

@@ -1,13 +1,15 @@
 """Two upstreams that make the same variant: a job goes to the second where the first is known not to have started it."""
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.db import connection
 
 from accounts import ledger
 from accounts.models import CapWindow, User, Wallet
-from playground import drives, upkeep, upstreams
+from playground import drives, jobs, upkeep, upstreams
 from playground.models import Job, Route, Upstream, UpstreamState
 from tests.driving import drive_until_final, states
 from tests.fake_upstream import FakeUpstream
@@ -183,3 +185,25 @@ def test_an_upstream_that_speaks_nonsense_opens_its_circuit(
     drive_until_final()
     assert states(run) == ["failed"] * 4
     assert UpstreamState.objects.get(name="aigenerate").open_until is not None
+
+
+def test_an_upstream_that_is_set_up_while_a_drive_runs_is_known_at_once(
+    pair: tuple[FakeUpstream, FakeUpstream], rich: User, settings: Any
+) -> None:
+    settings.AIGENERATE_API_KEY = settings.KIE_API_KEY = ""
+    first = run_for(rich, prompt="[slow] a fox")
+
+    def set_up() -> None:
+        settings.AIGENERATE_API_KEY = pair[0].api_key
+        run_for(rich)
+        jobs.cancel(first.jobs.get(), by=rich)
+        connection.close()
+
+    later = threading.Timer(0.7, set_up)
+    later.start()
+    drive_until_final()
+    later.join()
+    assert sorted(Job.objects.values_list("provider", "state")) == [
+        ("aigenerate", "succeeded"),
+        ("sandbox", "cancelled"),
+    ]

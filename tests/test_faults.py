@@ -22,7 +22,7 @@ from django.utils import timezone
 
 from accounts import ledger
 from accounts.models import User, Wallet
-from playground import drives, engine, images, jobs, net, seals, upkeep
+from playground import drives, images, jobs, net, seals, steps, upkeep
 from playground.models import Job, JobEvent, Picture, Run, Upstream, UpstreamState
 from playground.providers.aigenerate import provider
 from tests.driving import drive_until_final, stored
@@ -292,7 +292,7 @@ def test_a_new_address_is_asked_for_once(up: FakeUpstream, rich: User) -> None:
 def test_a_picture_that_drips_lets_others_pass(
     up: FakeUpstream, rich: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "FETCHING_AT_ONCE", 1)
+    monkeypatch.setattr(steps, "FETCHING_AT_ONCE", 1)
     monkeypatch.setattr(net, "TOTAL_S", 60.0)
     monkeypatch.setattr(net, "SLOW_AFTER_S", 0.5)
     up.fault(where="file", kind="slow_drip", seconds=0.2, prompt="<drips>")
@@ -307,7 +307,7 @@ def test_a_picture_that_drips_lets_others_pass(
 def test_who_waits_for_a_turn_that_never_comes_ends_at_the_deadline(
     up: FakeUpstream, rich: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "FETCHING_AT_ONCE", 1)
+    monkeypatch.setattr(steps, "FETCHING_AT_ONCE", 1)
     monkeypatch.setattr(net, "TOTAL_S", 60.0)
     up.fault(where="file", kind="slow_drip", seconds=0.2)
     run_for(rich)
@@ -323,7 +323,7 @@ def test_who_waits_for_a_turn_that_never_comes_ends_at_the_deadline(
 def test_nothing_is_sent_for_a_job_whose_deadline_came_while_it_waited_its_turn(
     up: FakeUpstream, rich: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "SENDING_AT_ONCE", 1)
+    monkeypatch.setattr(steps, "SENDING_AT_ONCE", 1)
     up.behave(submit_s=0.8)
     run = run_for(rich, count=2)
     Job.objects.update(deadline=timezone.now() + timedelta(seconds=0.7))
@@ -338,7 +338,7 @@ def test_nothing_is_sent_for_a_job_whose_deadline_came_while_it_waited_its_turn(
 def test_a_run_of_looks_in_vain_opens_the_circuit_and_a_good_answer_closes_it(
     up: FakeUpstream, rich: User, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "LOOKS_IN_VAIN", 3)
+    monkeypatch.setattr(steps, "LOOKS_IN_VAIN", 3)
     up.fault(where="look", kind=kind)
     for _ in range(3):
         run_for(rich)

@@ -25,7 +25,7 @@ from django.utils import timezone
 
 from accounts import ledger
 from accounts.models import User
-from playground import drives, engine, images, jobs, upkeep
+from playground import drives, images, jobs, steps, upkeep
 from playground.images import files
 from playground.models import Job, Run
 from tests.conftest import BASE_DIR
@@ -100,7 +100,7 @@ def test_a_picture_waits_for_a_disk_that_takes_nothing_for_a_while(
         write(file, data)
 
     monkeypatch.setattr(files, "_write", write_when_healed)
-    monkeypatch.setattr(engine, "FETCH_ATTEMPTS", 1)  # which are for upstreams
+    monkeypatch.setattr(steps, "FETCH_ATTEMPTS", 1)  # which are for upstreams
     run = run_for(rich, count=2)
     drive_until_final()
     assert refused
@@ -171,7 +171,7 @@ def refuse_postgres(until: float) -> None:
 def test_while_the_database_is_away_nothing_is_sent_and_afterwards_everything_goes_on(
     up: FakeUpstream, rich: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "SENDING_AT_ONCE", 1)
+    monkeypatch.setattr(steps, "SENDING_AT_ONCE", 1)
     if connection.vendor == "sqlite":
         monkeypatch.setitem(connections.settings["default"]["OPTIONS"], "timeout", 0.2)
     up.behave(submit_s=0.2)
@@ -251,7 +251,7 @@ def test_a_clock_that_jumps_loses_nothing_and_does_nothing_twice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """While some are being sent, some run, and some wait their turn."""
-    monkeypatch.setattr(engine, "SENDING_AT_ONCE", 2)
+    monkeypatch.setattr(steps, "SENDING_AT_ONCE", 2)
     settings.JOB_DEADLINE_S = 900
     up.behave(submit_s=0.5, ready_s=0.5)
     run = run_for(rich, count=4)
