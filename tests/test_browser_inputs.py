@@ -125,6 +125,34 @@ def test_chosen_dropped_and_pasted_pictures_become_inputs_in_that_order(
     assert "input picture 3 of 3" in page.locator("#inputs-said").inner_text()
 
 
+def test_a_file_that_a_visitor_drops_stays_out_of_the_tab_and_leads_to_signing_up(
+    page: Any, site: str, complaints: list[str]
+) -> None:
+    page.goto(site)
+    page.evaluate("addEventListener('drop', (event) => (window.wasKept = event.defaultPrevented))")
+    transfer(page, "drop", "#prompt", "teal.jpg", "image/jpeg", photo("teal"))
+    assert page.evaluate("window.wasKept")
+    page.get_by_text("Sign up first, then add your picture.").wait_for()
+    assert page.evaluate("document.activeElement.textContent") == "Sign up"
+
+
+def test_whoever_has_no_room_left_is_shown_the_way_to_what_is_there(
+    page: Any, site: str, dora: User, settings: LazySettings
+) -> None:
+    settings.UPLOADS_PER_ACCOUNT = 1
+    page.goto(site)
+    choose(page, "red")
+    page.locator("#inputs-file").set_input_files(
+        {"name": "teal.jpg", "mimeType": "image/jpeg", "buffer": photo("teal")}
+    )
+    page.get_by_role("link", name="Your input pictures").click()
+    page.get_by_role("heading", name="Input pictures").wait_for()
+    page.on("dialog", lambda asked: asked.accept())
+    page.get_by_role("button", name="Remove").click()
+    page.get_by_text("Nothing yet").wait_for()
+    assert not Upload.objects.exists()
+
+
 def test_an_input_changes_what_can_be_made_and_the_shape(
     page: Any, site: str, dora: User, complaints: list[str]
 ) -> None:

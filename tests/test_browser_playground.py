@@ -10,8 +10,8 @@ from django.db import connections
 
 from accounts.models import User
 from playground import engine
-from playground.models import Run
-from tests.making import give, load_catalogue
+from playground.models import Price, Run, Variant
+from tests.making import PRO, give, load_catalogue
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -137,6 +137,27 @@ def test_after_going_back_the_next_press_is_a_new_run(
     page.get_by_role("button", name="Make 2 free previews").click()
     page.wait_for_url("**/runs/*/")
     assert page.url != first and Run.objects.count() == 2
+
+
+def test_going_back_brings_choices_from_far_down_the_catalogue(
+    page: Any, site: str, dora: User, complaints: list[str]
+) -> None:
+    for number in range(8):
+        variant = Variant.objects.get(slug=PRO)
+        variant.pk, variant.slug, variant.label, variant.position = None, f"far-{number}", f"Far {number}", 90
+        variant.save()
+        Price.objects.create(variant=variant, micros=(number + 1) * 1_000_000)
+    page.goto(f"{site}/?prompt=a+fox")
+    page.get_by_role("checkbox", name="Far 7").wait_for(state="detached")
+    page.get_by_role("button", name="Show more").click()
+    page.get_by_role("checkbox", name="Far 7").check()
+    page.get_by_role("button", name="Make 3 free previews").click()
+    page.wait_for_url("**/runs/*/")
+    page.go_back()
+    page.get_by_role("checkbox", name="Far 7", checked=True).wait_for()
+    page.get_by_role("button", name="Make 3 free previews").wait_for()
+    assert page.locator("[name=variants]:checked").count() == 3
+    assert page.locator("[name=variants][type=hidden]").count() == 0
 
 
 def test_the_quote_follows_the_form(page: Any, site: str, dora: User, complaints: list[str]) -> None:
