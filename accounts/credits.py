@@ -1,9 +1,10 @@
-"""Money in words. Everything here is whole micro-dollars in, text out."""
+"""Money in words: whole micro-dollars in, text out, and dollars as people type them the other way."""
 
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 
 MICROS_PER_USD = 1_000_000
 MICROS_PER_CREDIT = 7_000
+MOST_USD = 1_000_000  # that anybody may type
 
 
 def credits(micros: int) -> str:
@@ -27,3 +28,17 @@ def price(micros: int) -> str:
 def both(micros: int) -> str:
     """`1,428.57 credits ($10.00)`."""
     return f"{credits(micros)} credits ({usd(micros)})"
+
+
+def micros_of(usd: str) -> int:
+    """`$0.035` -> `35_000`: what somebody typed, exact. ValueError, in plain words, for anything else."""
+    try:
+        micros = Decimal(usd.strip().removeprefix("$")) * MICROS_PER_USD
+        fits = 0 <= micros <= MOST_USD * MICROS_PER_USD and micros == micros.to_integral_value()
+    except InvalidOperation:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"an amount in US dollars from 0 to {MOST_USD:,} with at most six decimals, such as 2.50"
+        )
+    return int(micros)

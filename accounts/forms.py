@@ -1,15 +1,20 @@
+from typing import Any
+
 from allauth.account import app_settings
 from allauth.account.adapter import get_adapter
 from allauth.account.forms import AddEmailForm as AllauthAddEmailForm
 from allauth.account.forms import LoginForm as AllauthLoginForm
 from allauth.account.forms import SignupForm as AllauthSignupForm
+from django import forms
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
+from accounts import credits
 from accounts.adapter import is_taken
 from accounts.addresses import canonical
+from accounts.caps import Standing
 from accounts.models import User
 
 
@@ -65,3 +70,42 @@ class AddEmailForm(AllauthAddEmailForm):
         if is_taken(email, but_by=self.user):
             raise get_adapter().validation_error("email_taken")
         return email
+
+
+class UsdField(forms.CharField):
+    """Dollars as people type them; cleaned to whole micro-dollars, None where it is empty."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(required=False, max_length=20, **options)
+        self.widget.attrs |= {"inputmode": "decimal", "placeholder": "none", "autocomplete": "off"}
+
+    def clean(self, value: Any) -> Any:
+        typed = super().clean(value)
+        try:
+            return credits.micros_of(typed) if typed else None
+        except ValueError as error:
+            raise ValidationError(f"This must be {error}.") from error
+
+
+class CapForm(forms.Form):
+    """Where one cap warns and where it stops."""
+
+    warn = UsdField(label="Warn at, USD")
+    stop = UsdField(label="Stop at, USD")
+
+    @classmethod
+    def of(cls, standing: Standing) -> "CapForm":
+        shown = {"warn": standing.warn, "stop": standing.stop}
+        typed = {
+            name: credits.usd(micros).lstrip("$") for name, micros in shown.items() if micros is not None
+        }
+        return cls(
+            initial={name: text.replace(",", "") for name, text in typed.items()}, prefix=standing.window
+        )
+
+    def clean(self) -> dict[str, Any]:
+        asked = super().clean() or self.cleaned_data
+        warn, stop = asked.get("warn"), asked.get("stop")
+        if warn is not None and stop is not None and warn >= stop:
+            self.add_error("warn", "A warning must come before the stop: choose less than “stop at”.")
+        return asked

@@ -66,12 +66,16 @@ _ADD = """
 
 @dataclass(frozen=True)
 class Limit:
-    """A cap, and how much of it each promise takes. `limit` None: counted but not limited."""
+    """A cap, and how much of it each promise takes. `limit` None: counted but not limited.
+
+    Nothing is refused because of `warn_at`: pages speak of it.
+    """
 
     subject: str
     window: str
     limit: int | None
     each: int
+    warn_at: int | None = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,8 @@ class CapReached(Refusal):
         self.subject, self.window, self.limit = cap.subject, cap.window, cap.limit or 0
         self.used, self.asked = used, asked
         self.resets = None if cap.window == Cap.Window.JOB else window_end(cap.window, now)
+        # Whether the person themselves can change it.
+        self.is_own = cap.subject.startswith("user:") and cap.subject.endswith("/usd")
         super().__init__(_in_words(self))
 
 
@@ -160,12 +166,21 @@ def usage(subject: str, window: str, now: datetime | None = None) -> CapWindow:
     return known or CapWindow(subject=subject, window=window, starts=starts)
 
 
+def spending_of(user: User) -> str:
+    """The subject of the windows that count what an account pays."""
+    return f"user:{user.pk}/usd"
+
+
 def account_limits(user: User, each: int) -> list[Limit]:
     """What bounds a paid picture of `each` micro-dollars. Day and month are counted even where no cap is set, so
     that a cap set in the middle of a window knows what was spent before it."""
-    caps: dict[str, int] = dict(Cap.objects.filter(user=user).values_list("window", "limit"))
-    subject = f"user:{user.pk}/usd"
-    return [Limit(subject, window, caps.get(window), each) for window in Cap.Window.values]
+    caps = {cap.window: cap for cap in Cap.objects.filter(user=user)}
+    return [_own_limit(user, window, caps.get(window), each) for window in Cap.Window.values]
+
+
+def _own_limit(user: User, window: str, cap: Cap | None, each: int) -> Limit:
+    limit, warn_at = (cap.limit, cap.warn_at) if cap else (None, None)
+    return Limit(spending_of(user), window, limit, each, warn_at)
 
 
 def preview_limits(user: User, cost_each: int) -> list[Limit]:

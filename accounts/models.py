@@ -39,6 +39,9 @@ class User(AbstractUser):
         default=False,
         help_text="The welcome credits are due, but the daily budget was used up: the sweep tries again.",
     )
+    has_caps = models.BooleanField(
+        default=False, editable=False, help_text="So that pages of people without caps need not ask."
+    )
 
     USERNAME_FIELD = "email"
     REQUIRED_FIELDS = []
@@ -175,7 +178,10 @@ class Transfer(models.Model):
 
 
 class Cap(models.Model):
-    """A limit that an account's owner or an operator set. Limits of the house come from the settings."""
+    """What an account's owner or an operator set: where to warn and where to stop, each optional.
+
+    Limits of the house come from the settings.
+    """
 
     class Window(models.TextChoices):
         DAY = "day"
@@ -184,16 +190,22 @@ class Cap(models.Model):
 
     user = models.ForeignKey(User, models.CASCADE, related_name="caps")
     window = models.CharField(max_length=10, choices=Window)
-    limit = models.BigIntegerField(help_text="Micro-dollars.")
+    limit = models.BigIntegerField("stop at", null=True, blank=True, help_text="Micro-dollars.")
+    warn_at = models.BigIntegerField(null=True, blank=True, help_text="Micro-dollars.")
 
     class Meta:
         constraints = [
             UniqueConstraint(fields=["user", "window"], name="cap_one_per_window"),
             CheckConstraint(condition=Q(limit__gte=0), name="cap_limit_not_negative"),
+            CheckConstraint(condition=Q(warn_at__gte=0), name="cap_warn_at_not_negative"),
         ]
 
     def __str__(self) -> str:
         return f"{self.user}: {self.limit} a {self.window}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        super().save(*args, **kwargs)
+        User.objects.filter(pk=self.user_id, has_caps=False).update(has_caps=True)
 
 
 class CapWindow(models.Model):
@@ -234,3 +246,27 @@ class CapUse(models.Model):
 
     def __str__(self) -> str:
         return f"{self.hold_id} in {self.window_id}"
+
+
+class CapNotice(models.Model):
+    """That somebody was told of a level of a cap in one window. The row is the lock: who adds it sends the mail."""
+
+    class Level(models.TextChoices):
+        HALF = "50", "50 %"
+        MOST = "80", "80 %"
+        WARN = "warn", "warn at"
+        STOP = "100", "100 %"
+
+    user = models.ForeignKey(User, models.CASCADE, related_name="cap_notices")
+    window = models.CharField(max_length=10)
+    starts = models.DateField()
+    level = models.CharField(max_length=10, choices=Level)
+    created = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            UniqueConstraint(fields=["user", "window", "starts", "level"], name="capnotice_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user_id} {self.window} {self.starts} {self.level}"

@@ -136,6 +136,12 @@ def ratios(variants: Sequence[Variant]) -> list[Ratio]:
 
 
 # --- Prices -------------------------------------------------------------------------------------------
+def least_price() -> int:
+    """Micro-dollars of the cheapest picture on offer; 1 where nothing is. One query."""
+    cheapest = Variant.objects.live().priced().first()
+    return 1 if cheapest is None or cheapest.price_micros is None else cheapest.price_micros
+
+
 @dataclass(frozen=True)
 class Quote:
     """What a run would be: `micros` is the list price of all its pictures, `cost_micros` what upstreams take."""

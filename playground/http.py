@@ -6,10 +6,12 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import SuspiciousOperation
 from django.http import HttpRequest, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.html import format_html
 from django.utils.http import url_has_allowed_host_and_scheme
 from django_htmx.middleware import HtmxDetails
 
-from accounts import ledger
+from accounts import caps, ledger
 from accounts.models import User
 from playground import catalog
 
@@ -40,10 +42,14 @@ def absolute(request: HttpRequest, path: str) -> str:
 
 
 def site(request: HttpRequest) -> dict[str, Any]:
-    """Template context of every page: `balance` in micro-dollars, asked for only where a template prints it."""
+    """Template context of every page. What costs a query is asked for only where a template prints it.
+
+    `balance` is in micro-dollars, `caps_hit` the caps that let nothing through: window and sentence.
+    """
     return {
         "is_sandbox": catalog.is_sandbox(),
         "balance": _balance_of(request),
+        "caps_hit": _caps_hit(request),
         "login_next": _login_next(request),
         "has_mail": settings.HAS_MAIL,
         "welcome_micros": settings.SIGNUP_GRANT_MICROS,
@@ -53,6 +59,26 @@ def site(request: HttpRequest) -> dict[str, Any]:
 def _balance_of(request: HttpRequest) -> Callable[[], int]:
     user = getattr(request, "user", None)
     return lambda: ledger.wallet_of(user).available if user is not None and user.is_authenticated else 0
+
+
+def _caps_hit(request: HttpRequest) -> Callable[[], list[tuple[str, str]]]:
+    """No query for people without caps, which `User.has_caps` says."""
+    user = getattr(request, "user", None)
+    if user is None or not user.is_authenticated or not user.has_caps:
+        return list
+    return lambda: _hit(user)
+
+
+def _hit(user: User) -> list[tuple[str, str]]:
+    least = catalog.least_price()
+    return [(standing.window, caps.hit_in_words(standing, least)) for standing in caps.hit(user, least)]
+
+
+def refusal(no: Exception) -> str:
+    """What a page says to a refusal: its words, and for a person's own cap the way to change it."""
+    if not isinstance(no, ledger.CapReached) or not no.is_own:
+        return str(no)
+    return format_html('{} <a href="{}#{}">Change this cap</a>', str(no), reverse("caps"), no.window)
 
 
 def _login_next(request: HttpRequest) -> str:

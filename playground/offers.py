@@ -11,7 +11,7 @@ from datetime import datetime
 
 from django.utils import timezone
 
-from accounts import credits, ledger
+from accounts import caps, credits, ledger
 from accounts.models import Cap, User
 from playground import catalog
 from playground.models import Job, Run, Variant
@@ -46,9 +46,9 @@ class Allowance:
         self.now: datetime = timezone.now()
         self.available = ledger.wallet_of(user).available
         self.budget, self.previews = (self._bound(limit) for limit in ledger.preview_limits(user, 0))
-        self.caps = [
-            self._bound(limit) for limit in ledger.account_limits(user, 0) if limit.limit is not None
-        ]
+        own = ledger.account_limits(user, 0)
+        self.caps = [self._bound(limit) for limit in own if limit.limit is not None]
+        self.warnings = [self._bound(limit) for limit in own if limit.warn_at is not None]
 
     def _bound(self, limit: ledger.Limit) -> Bound:
         if limit.window == Cap.Window.JOB:
@@ -70,6 +70,18 @@ class Allowance:
         )
         return next((refusal for refusal in refusals if refusal), None)
 
+    def warning(self, variants: Sequence[Variant], count: int, pay: str) -> str:
+        """Which of the person's own warnings this run would pass, in words; nothing is refused because of it."""
+        if pay == Run.Pay.PREVIEW or not self.warnings or not variants:
+            return ""
+        micros = catalog.quote(variants, count).micros
+        dearest = max(catalog.price_of(variant) for variant in variants)
+        passed = (
+            _warning(bound, dearest if bound.limit.window == Cap.Window.JOB else micros)
+            for bound in self.warnings
+        )
+        return next((said for said in passed if said), "")
+
     def _past(self, bound: Bound, asked: int) -> ledger.CapReached | None:
         if bound.left is None or asked <= bound.left:
             return None
@@ -83,6 +95,17 @@ class Allowance:
 
     def _fits(self, fit: Fit) -> bool:
         return self.refusal(fit.variants, fit.count, fit.pay) is None
+
+
+def _warning(bound: Bound, asked: int) -> str:
+    limit, warn_at = bound.limit, bound.limit.warn_at
+    if warn_at is None or bound.used + asked <= warn_at:
+        return ""
+    told = f"the {credits.usd(warn_at)} that you asked to be warned at."
+    if limit.window == Cap.Window.JOB:
+        return f"One of these pictures costs {credits.usd(asked)}, more than {told}"
+    when = caps.now_in_words(limit.window)
+    return f"This makes it {credits.usd(bound.used + asked)} {when}, more than {told}"
 
 
 def retries(ended: Sequence[Job]) -> dict[uuid.UUID, str]:

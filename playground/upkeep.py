@@ -10,10 +10,10 @@ from django.db.models import Exists, F, OuterRef, QuerySet
 from django.utils import timezone
 
 from accounts import audit as accounts_audit
-from accounts import welcome
+from accounts import cap_mails, welcome
 from accounts.audit import Problem, problem
 from accounts.models import Hold, Transfer
-from playground import drives, images, jobs, uploads
+from playground import catalog, drives, images, jobs, uploads
 from playground.models import Job, Picture, Upload
 
 logger = logging.getLogger(__name__)
@@ -33,6 +33,7 @@ def sweep() -> None:
     purge_deleted()
     uploads.remove_unused()
     images.clear_incoming()
+    cap_mails.send_due(catalog.least_price())  # last: a slow mail server must not keep the rest waiting
 
 
 def end_overdue() -> int:

@@ -7,7 +7,7 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 
 from accounts import ledger
-from accounts.models import User
+from accounts.models import Cap, User
 
 pytestmark = pytest.mark.django_db
 GIFT = 10_000_000
@@ -85,6 +85,9 @@ def test_with_no_budget_left_the_grant_still_comes_and_the_gift_waits(account: A
         ("alice@example.org", "--grant", "0.0000001"),
         ("alice@example.org", "--grant", "1e99"),
         ("alice@example.org", "--password", ""),
+        ("alice@example.org", "--cap-day", "-1"),
+        ("alice@example.org", "--cap-month", "None"),
+        ("alice@example.org", "--cap-job", ""),
     ],
 )
 def test_bad_input_changes_nothing(account: Any, arguments: tuple[str, ...]) -> None:
@@ -99,3 +102,23 @@ def test_the_balance_is_what_is_posted_and_what_is_held_is_told_apart(account: A
     ledger.hold(wallet, [ledger.Promise("job:1", 35_000, "a picture")])
     printed = account("alice@example.org")
     assert (printed["balanceUsdMicros"], printed["availableUsdMicros"]) == (GIFT, GIFT - 35_000)
+
+
+def test_it_sets_and_removes_caps(account: Any) -> None:
+    printed = account("alice@example.org", "--cap-day", "2.50", "--cap-month", "$20", "--cap-job", "0")
+    assert printed["capsUsdMicros"] == {"day": 2_500_000, "month": 20_000_000, "job": 0}
+    assert account("alice@example.org", "--cap-day", "none")["capsUsdMicros"] == {
+        "month": 20_000_000,
+        "job": 0,
+    }
+    assert account("alice@example.org")["capsUsdMicros"] == {"month": 20_000_000, "job": 0}
+
+
+def test_a_cap_from_a_script_keeps_the_owners_warning_while_it_can_come(account: Any) -> None:
+    account("alice@example.org")
+    alice = User.objects.get()
+    Cap.objects.create(user=alice, window="day", limit=5_000_000, warn_at=3_000_000)
+    account("alice@example.org", "--cap-day", "4")
+    assert (alice.caps.get().limit, alice.caps.get().warn_at) == (4_000_000, 3_000_000)
+    account("alice@example.org", "--cap-day", "3")
+    assert (alice.caps.get().limit, alice.caps.get().warn_at) == (3_000_000, None)

@@ -156,6 +156,7 @@ def _means(request: Request, draft: Draft, on_offer: Sequence[Variant]) -> dict[
         fits = offers.taking(len(draft.inputs), draft.chosen, on_offer, draft.count, draft.pay)
     return {
         "problem": _problem(draft) or refusal,
+        "warning": allowance.warning(draft.chosen, draft.count, draft.pay),
         "fits": [(fit.label, _query_of(fit.variants, fit.count, fit.pay, draft)) for fit in fits],
         "balance_after": allowance.available - (asked.micros if is_paid else 0),
         "previews_left": allowance.previews.left,

@@ -19,7 +19,7 @@ from django_htmx.http import HTMX_STOP_POLLING, HttpResponseClientRefresh
 
 from accounts import ledger
 from playground import jobs, offers, orders, receipts
-from playground.http import Request, SeeOther
+from playground.http import Request, SeeOther, refusal
 from playground.models import Job, Picture, Run
 from playground.views.inputs import Input, first_there, inputs_of
 
@@ -258,7 +258,7 @@ def _do(request: Request, job_id: uuid.UUID, deed: Callable[[Job], Any]) -> Http
     try:
         deed(job)
     except (orders.NotPossible, ledger.Refusal) as no:
-        messages.error(request, str(no))
+        messages.error(request, refusal(no))
         return HttpResponseClientRefresh() if request.htmx else SeeOther(job.run.get_absolute_url())
     if request.htmx:
         return _changes(request, job.run, seen=request.POST.get("v", ""))

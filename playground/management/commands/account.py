@@ -1,7 +1,6 @@
 import json
 import secrets
 from argparse import ArgumentParser
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from allauth.account.models import EmailAddress
@@ -10,12 +9,11 @@ from django.core.management.base import BaseCommand, CommandError
 from django.core.validators import validate_email
 from django.db import transaction
 
-from accounts import ledger, welcome
+from accounts import caps, credits, ledger, welcome
 from accounts.addresses import canonical
-from accounts.credits import MICROS_PER_USD
-from accounts.models import User
+from accounts.models import Cap, User
 
-MOST_USD = 1_000_000
+CAPS = {"cap_day": Cap.Window.DAY, "cap_month": Cap.Window.MONTH, "cap_job": Cap.Window.JOB}
 
 
 class Command(BaseCommand):
@@ -29,11 +27,16 @@ class Command(BaseCommand):
         parser.add_argument(
             "--grant", metavar="USD", help="Give this much, beside the sign-up gift, each time."
         )
+        for name, what in (("day", "a UTC day"), ("month", "a UTC month"), ("job", "one picture")):
+            parser.add_argument(
+                f"--cap-{name}", metavar="USD", help=f"Stop at this much for {what}; 'none' removes the cap."
+            )
         parser.add_argument("--staff", action="store_true", help="May use the admin, and everything in it.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         email = _email(options["email"])
-        micros = _micros(options["grant"] or "0")
+        micros = _micros("--grant", options["grant"] or "0")
+        stops = _stops(options)
         if options["password"] == "":
             raise CommandError("--password must not be empty.")
         with transaction.atomic():
@@ -42,6 +45,7 @@ class Command(BaseCommand):
             if micros:
                 business_id = f"command:{secrets.token_hex(16)}"
                 ledger.grant(user, micros, business_id=business_id, memo="Granted by the operator")
+            caps.put_stops(user, stops)
         self.stdout.write(json.dumps(_described(user)))
 
     def _welcome(self, user: User) -> None:
@@ -61,17 +65,20 @@ def _email(text: str) -> str:
     return text.strip().lower()
 
 
-def _micros(usd: str) -> int:
+def _micros(option: str, usd: str) -> int:
     try:
-        micros = Decimal(usd.removeprefix("$")) * MICROS_PER_USD
-        fits = 0 <= micros <= MOST_USD * MICROS_PER_USD and micros == micros.to_integral_value()
-    except InvalidOperation:
-        fits = False
-    if not fits:
-        raise CommandError(
-            f"--grant must be an amount in US dollars from 0 to {MOST_USD:,} with at most six decimals, not {usd!r}."
-        )
-    return int(micros)
+        return credits.micros_of(usd)
+    except ValueError as error:
+        raise CommandError(f"{option} must be {error}, not {usd!r}.") from error
+
+
+def _stops(options: dict[str, Any]) -> dict[str, int | None]:
+    """The caps that were given, in micro-dollars; None removes one."""
+    given = {name: options[name] for name in CAPS if options[name] is not None}
+    return {
+        CAPS[name].value: None if usd == "none" else _micros(f"--{name.replace('_', '-')}", usd)
+        for name, usd in given.items()
+    }
 
 
 def _find_or_make(email: str, password: str | None, *, is_staff: bool) -> User:
@@ -98,4 +105,5 @@ def _described(user: User) -> dict[str, Any]:
         "isStaff": user.is_staff,
         "balanceUsdMicros": wallet.posted,
         "availableUsdMicros": wallet.available,
+        "capsUsdMicros": dict(user.caps.exclude(limit=None).values_list("window", "limit")),
     }

@@ -1,0 +1,189 @@
+"""Mails about caps: at half, at four fifths and at the end of "stop at", and at "warn at". Once per window and level.
+
+What counts is what was spent: what is only held may come back. A `CapNotice` is added and committed before its mail
+is sent, so that of any number of sweeps one sends it. Where the mail server did not take it the row goes again, and
+the next sweep tries once more; a process that is killed between the two has lost that one mail, and sends none twice.
+"""
+
+import logging
+import smtplib
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+from urllib.parse import urljoin
+
+from django.conf import settings
+from django.core.mail import EmailMultiAlternatives
+from django.db.models import (
+    BigIntegerField,
+    CharField,
+    Exists,
+    ExpressionWrapper,
+    F,
+    OuterRef,
+    Q,
+    QuerySet,
+    Subquery,
+    Value,
+)
+from django.db.models.functions import Cast, Concat
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils import timezone
+
+from accounts import caps, credits, ledger
+from accounts.models import Cap, CapNotice, CapWindow
+
+logger = logging.getLogger(__name__)
+
+Level = CapNotice.Level
+AT_ONCE = 100
+
+
+@dataclass(frozen=True)
+class Notice:
+    """The levels that one sweep was the first to note; one mail speaks of the highest, and names the others' sums."""
+
+    cap: Cap
+    starts: date
+    spent: int
+    levels: tuple[str, ...]
+
+
+def send_due(least: int, now: datetime | None = None) -> int:
+    """Sends what is due, where there is a mail server; returns how many mails. `least`: the cheapest picture's price.
+
+    The first mail that the server does not take ends it: the others wait for the next sweep.
+    """
+    if not settings.HAS_MAIL:
+        return 0
+    now, sent = now or timezone.now(), 0
+    for window in (Cap.Window.DAY, Cap.Window.MONTH):
+        starts = ledger.window_start(window, now)
+        for cap in _due(window, starts, least)[:AT_ONCE]:
+            notice = _noted(cap, starts, least)
+            if not notice.levels:
+                continue
+            if not _send(notice, now):
+                return sent
+            sent += 1
+    return sent
+
+
+# --- What is due --------------------------------------------------------------------------------------
+def _due(window: str, starts: date, least: int) -> QuerySet[Cap]:
+    """Caps past a level that nobody has been told of: one look-up by index a cap."""
+    subject = Concat(Value("user:"), Cast(OuterRef("user_id"), CharField()), Value("/usd"))
+    seen = CapWindow.objects.filter(subject=subject, window=window, starts=starts)
+    told = CapNotice.objects.filter(user=OuterRef("user"), window=window, starts=starts)
+    untold: Any = Q()
+    for level, passed in _passed(least).items():
+        untold |= passed & ~Exists(told.filter(level=level))
+    spent = Subquery(seen.values("spent")[:1], output_field=BigIntegerField())
+    rows = Cap.objects.filter(window=window, user__is_active=True).annotate(spent=spent)
+    return rows.filter(untold, spent__gt=0).select_related("user").order_by("pk")
+
+
+def _passed(least: int) -> dict[str, Q]:
+    """The condition of each level. Beyond the last one nothing fits any more, or prices would hardly ever hit it."""
+    return {
+        Level.HALF: Q(limit__lte=_whole(F("spent") * 2)),
+        Level.MOST: Q(limit__lte=_whole(F("spent") * 5 / 4)),
+        Level.WARN: Q(warn_at__lte=F("spent")),
+        Level.STOP: Q(limit__lt=_whole(F("spent") + least)),
+    }
+
+
+def _whole(expression: object) -> ExpressionWrapper:
+    return ExpressionWrapper(expression, output_field=BigIntegerField())
+
+
+def _levels(cap: Cap, spent: int, least: int) -> list[str]:
+    """Those that are passed, lowest first, in the order of the amounts."""
+    stop, at = cap.limit, []
+    if stop is not None:
+        at = [(-(-stop // 2), Level.HALF), (-(-stop * 4 // 5), Level.MOST)]
+    if cap.warn_at is not None:
+        at.append((cap.warn_at, Level.WARN))
+    passed: list[str] = [level for amount, level in sorted(at) if spent >= amount]
+    return [*passed, Level.STOP] if stop is not None and stop - spent < least else passed
+
+
+def _noted(cap: Cap, starts: date, least: int) -> Notice:
+    spent: int = cap.spent  # type: ignore[attr-defined]  # annotated
+    added = [level for level in _levels(cap, spent, least) if _note(cap, starts, level)]
+    return Notice(cap, starts, spent, tuple(added))
+
+
+def _note(cap: Cap, starts: date, level: str) -> bool:
+    """True for the one who was first."""
+    return CapNotice.objects.get_or_create(user=cap.user, window=cap.window, starts=starts, level=level)[1]
+
+
+def _forget(notice: Notice) -> None:
+    mine = CapNotice.objects.filter(
+        user=notice.cap.user, window=notice.cap.window, starts=notice.starts, level__in=notice.levels
+    )
+    mine.delete()
+
+
+# --- Sending ------------------------------------------------------------------------------------------
+def _send(notice: Notice, now: datetime) -> bool:
+    """False where the mail server is not to be had, and then it is as if nothing had been noted."""
+    try:
+        _mail(notice, now).send()
+    except smtplib.SMTPRecipientsRefused as refused:
+        logger.warning(
+            "A mail about a cap was refused for good or for now, and is not sent again: %s", refused
+        )
+    except OSError as error:  # smtplib's own are OSErrors
+        _forget(notice)
+        logger.warning("A mail about a cap has to wait: %r", error)
+        return False
+    return True
+
+
+def _mail(notice: Notice, now: datetime) -> EmailMultiAlternatives:
+    said = _said(notice, now)
+    mail = EmailMultiAlternatives(
+        subject=said["subject"], body=render_to_string("mail/cap.txt", said), to=[notice.cap.user.email]
+    )
+    mail.attach_alternative(render_to_string("mail/cap.html", said), "text/html")
+    return mail
+
+
+def _said(notice: Notice, now: datetime) -> dict[str, str]:
+    cap, spent = notice.cap, credits.usd(notice.spent)
+    name = caps.name_of(cap.window)
+    subject, lines = _headline(notice, name), [f"You have spent {spent} {caps.now_in_words(cap.window)}."]
+    if cap.limit is not None:
+        share = notice.spent * 100 // cap.limit if cap.limit else 100
+        lines.append(f"Your {name} stops at {credits.usd(cap.limit)}: {share} % of it is spent.")
+    if cap.warn_at is not None:
+        lines.append(f"You asked to be told at {credits.usd(cap.warn_at)}.")
+    return {
+        "subject": subject,
+        "said": " ".join(lines),
+        "consequence": _consequence(notice),
+        "resets": f"It starts afresh {caps.resets_in_words(cap.window, now)}.",
+        "url": urljoin(settings.BASE_URL, reverse("caps")) if settings.BASE_URL else "",
+        "host": settings.BASE_URL,
+    }
+
+
+def _headline(notice: Notice, name: str) -> str:
+    level, cap = notice.levels[-1], notice.cap
+    if level == Level.WARN:
+        return f"You have spent {credits.usd(cap.warn_at or 0)} {caps.now_in_words(cap.window)}"
+    stop = credits.usd(cap.limit or 0)
+    return (
+        f"Your {name} of {stop} is reached"
+        if level == Level.STOP
+        else f"{level} % of your {name} of {stop} is spent"
+    )
+
+
+def _consequence(notice: Notice) -> str:
+    if notice.levels[-1] == Level.STOP:
+        return "Not even the cheapest picture fits any more, so nothing is made for credits until then. Pictures on their way are not affected."
+    return "Nothing has stopped. Running pictures already hold their price, so a cap cannot be crossed."

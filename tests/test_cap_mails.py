@@ -1,0 +1,219 @@
+import smtplib
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.core import mail
+from django.test import override_settings
+
+from accounts import cap_mails, caps, ledger
+from accounts.models import CapNotice, CapWindow, User
+from playground import upkeep
+from tests.making import USD, load_catalogue
+from tests.racing import Track
+
+LEAST = 10_000
+NOON = datetime(2026, 11, 12, 12, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def _has_mail(settings: Any) -> None:
+    settings.HAS_MAIL, settings.BASE_URL = True, "https://flux.example"
+
+
+def spent(user: User, micros: int, window: str = "day", starts: str = "2026-11-12", held: int = 0) -> None:
+    CapWindow.objects.update_or_create(
+        subject=f"user:{user.pk}/usd",
+        window=window,
+        starts=starts,
+        defaults={"spent": micros, "reserved": held},
+    )
+
+
+def subjects(now: datetime = NOON) -> list[str]:
+    """What one sweep sends."""
+    mail.outbox.clear()
+    cap_mails.send_due(LEAST, now)
+    return [sent.subject for sent in mail.outbox]
+
+
+# --- When -------------------------------------------------------------------------------------------
+def test_alice_is_told_at_50_80_and_100_percent_once_each(alice: User) -> None:
+    caps.put(alice, "day", stop=5 * USD, warn=None)
+    spent(alice, 2_499_999)
+    assert subjects() == []
+    spent(alice, 2_500_000)
+    assert subjects() == ["50 % of your day cap of $5.00 is spent"]
+    spent(alice, 3_999_999)
+    assert subjects() == []
+    spent(alice, 4 * USD)
+    assert subjects() == ["80 % of your day cap of $5.00 is spent"]
+    spent(alice, 4_990_000)  # the cheapest picture still fits
+    assert subjects() == []
+    spent(alice, 4_990_001)
+    assert subjects() == ["Your day cap of $5.00 is reached"]
+    assert subjects() == []
+
+
+def test_a_leap_past_several_levels_is_one_mail_about_the_highest(alice: User) -> None:
+    caps.put(alice, "day", stop=5 * USD, warn=1 * USD)
+    spent(alice, 5 * USD)
+    assert subjects() == ["Your day cap of $5.00 is reached"]
+    assert CapNotice.objects.count() == 4
+    assert subjects() == []
+
+
+def test_alice_is_told_at_her_own_warning_with_or_without_a_stop(alice: User, bob: User) -> None:
+    caps.put(alice, "month", stop=None, warn=3 * USD)
+    caps.put(bob, "month", stop=10 * USD, warn=3 * USD)
+    for user in (alice, bob):
+        spent(user, 3 * USD, "month", "2026-11-01")
+    assert subjects() == ["You have spent $3.00 this month"] * 2
+    assert subjects() == []
+
+
+def test_the_next_window_tells_anew(alice: User) -> None:
+    caps.put(alice, "day", stop=5 * USD, warn=None)
+    spent(alice, 3 * USD)
+    assert len(subjects()) == 1
+    spent(alice, 3 * USD, starts="2026-11-13")
+    assert len(subjects(NOON + timedelta(days=1))) == 1
+
+
+def test_what_is_only_held_is_not_spent(alice: User) -> None:
+    caps.put(alice, "day", stop=5 * USD, warn=None)
+    spent(alice, 0, held=5 * USD)
+    assert subjects() == []
+
+
+def test_a_cap_of_nothing_is_no_news(alice: User) -> None:
+    caps.put(alice, "day", stop=0, warn=None)
+    spent(alice, 0)
+    assert subjects() == []
+
+
+def test_removing_and_setting_the_cap_again_does_not_repeat_a_mail(alice: User) -> None:
+    caps.put(alice, "day", stop=5 * USD, warn=None)
+    spent(alice, 3 * USD)
+    assert len(subjects()) == 1
+    caps.put(alice, "day", stop=None, warn=None)
+    caps.put(alice, "day", stop=6 * USD, warn=None)
+    assert subjects() == []
+
+
+def test_a_stranger_and_a_suspended_account_hear_nothing(alice: User, bob: User) -> None:
+    caps.put(alice, "day", stop=5 * USD, warn=None)
+    spent(alice, 5 * USD)
+    spent(bob, 5 * USD)
+    User.objects.filter(pk=alice.pk).update(is_active=False)
+    assert subjects() == []
+
+
+def test_without_a_mail_server_nothing_is_sent_nor_noted(alice: User, settings: Any) -> None:
+    settings.HAS_MAIL = False
+    caps.put(alice, "day", stop=5 * USD, warn=None)
+    spent(alice, 5 * USD)
+    assert subjects() == []
+    assert not CapNotice.objects.exists()
+
+
+def test_the_sweep_sends_them(alice: User) -> None:
+    load_catalogue()
+    caps.put(alice, "day", stop=5 * USD, warn=None)
+    spent(alice, 3 * USD, starts=str(ledger.window_start("day", ledger.timezone.now())))
+    upkeep.sweep()
+    assert [sent.to for sent in mail.outbox] == [["alice@example.org"]]
+
+
+# --- What it says ---------------------------------------------------------------------------------------
+def test_the_mail_is_text_and_html_and_links_to_the_caps(alice: User) -> None:
+    caps.put(alice, "day", stop=5 * USD, warn=1 * USD)
+    spent(alice, 5 * USD)
+    subjects()
+    [sent] = mail.outbox
+    [html] = sent.alternatives
+    assert html.mimetype == "text/html"
+    for body in (sent.body, html.content):
+        assert "You have spent $5.00 today. Your day cap stops at $5.00: 100 % of it is spent." in body
+        assert "You asked to be told at $1.00." in body
+        assert "Not even the cheapest picture fits any more" in body
+        assert "at midnight UTC, in 12 hours" in body
+        assert "https://flux.example/settings/caps/" in body
+
+
+def test_without_a_public_address_the_mail_names_the_page(alice: User, settings: Any) -> None:
+    settings.BASE_URL = ""
+    caps.put(alice, "day", stop=5 * USD, warn=None)
+    spent(alice, 3 * USD)
+    subjects()
+    assert 'on the page "Spend caps" of your account' in mail.outbox[0].body
+    assert "href" not in mail.outbox[0].alternatives[0].content
+
+
+# --- When the mail server says no ------------------------------------------------------------------------
+def test_a_mail_that_was_not_taken_is_sent_by_the_next_sweep(
+    alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caps.put(alice, "day", stop=5 * USD, warn=None)
+    spent(alice, 3 * USD)
+    with monkeypatch.context() as patch:
+        patch.setattr(cap_mails.EmailMultiAlternatives, "send", raises(ConnectionRefusedError()))
+        assert subjects() == []
+    assert subjects() == ["50 % of your day cap of $5.00 is spent"]
+
+
+def test_an_address_that_is_refused_does_not_hold_up_the_others(
+    alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caps.put(alice, "day", stop=5 * USD, warn=None)
+    spent(alice, 3 * USD)
+    refused = smtplib.SMTPRecipientsRefused({"alice@example.org": (550, b"no such user")})
+    monkeypatch.setattr(cap_mails.EmailMultiAlternatives, "send", raises(refused))
+    assert cap_mails.send_due(LEAST, NOON) == 1
+    assert CapNotice.objects.get().level == "50"
+
+
+def raises(error: Exception) -> Any:
+    def send(self: Any) -> None:
+        raise error
+
+    return send
+
+
+# --- Exactly once ----------------------------------------------------------------------------------------
+def capture_and_sweep(number: int) -> list[str]:
+    """Buys a picture and sweeps at once; the mails that this process sent."""
+    user, sent = User.objects.get(), []
+
+    class Outbox:
+        def __init__(self, subject: str, **_: Any) -> None:
+            self.subject = subject
+
+        def attach_alternative(self, *_: Any) -> None: ...
+
+        def send(self) -> None:
+            sent.append(self.subject)
+
+    wallet, limits = ledger.wallet_of(user), ledger.account_limits(user, 100_000)
+    [held] = ledger.hold(wallet, [ledger.Promise(f"x:{number}", 100_000, "a picture")], limits)
+    ledger.capture(held.pk, to=ledger.house(ledger.Wallet.House.REVENUE), kind=ledger.Transfer.Kind.CHARGE)
+    cap_mails.EmailMultiAlternatives = Outbox  # type: ignore[misc,assignment]
+    with override_settings(HAS_MAIL=True):
+        for _ in range(3):
+            cap_mails.send_due(LEAST)
+    return sent
+
+
+def make_alice() -> None:
+    alice = User.objects.create_user("alice@example.org")
+    ledger.grant(alice, 10 * USD, business_id="grant", memo="for a test")
+    caps.put(alice, "day", stop=2 * USD, warn=600_000)
+
+
+def test_twenty_captures_with_sweeps_at_once_tell_each_level_at_most_once(track: Track) -> None:
+    track.alone(make_alice)
+    outcomes = track.race(capture_and_sweep, [(number,) for number in range(20)])
+    assert not [outcome for outcome in outcomes if outcome.error], outcomes
+    sent = [subject for outcome in outcomes for subject in outcome.value]
+    assert len(sent) == len(set(sent)), sent
+    assert sent.count("Your day cap of $2.00 is reached") == 1
