@@ -247,6 +247,7 @@ def started(job: Job, upstream_id: str, *, memo: str = "", cost_micros: int | No
         "upstream_id": upstream_id,
         "upstream_memo": memo,
         "reported_cost_micros": cost_micros,
+        "outcome_unknown": False,
     }
     return _move(job, Job.State.SUBMITTING, Job.State.RUNNING, **told) or _started_after_all(job, told)
 
@@ -255,7 +256,7 @@ def started(job: Job, upstream_id: str, *, memo: str = "", cost_micros: int | No
 def _started_after_all(job: Job, told: dict[str, Any]) -> bool:
     """The answer came when our lease had run out and somebody else held it for lost: a clock that jumped, a database
     that was away. It is true all the same, so whoever claims the job next goes on with it; we do not."""
-    free = {"lease_owner": "", "lease_until": None, "next_look": timezone.now(), "outcome_unknown": False}
+    free = {"lease_owner": "", "lease_until": None, "next_look": timezone.now()}
     this_create = {"id": job.pk, "state": Job.State.SUBMITTING, "submit_attempts": job.submit_attempts}
     if rows.change(Job, this_create, {"state": Job.State.RUNNING, **told, **free}):
         rows.insert(JobEvent(job=job, state=Job.State.RUNNING, note="its answer had been held for lost"))

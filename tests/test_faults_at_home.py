@@ -181,6 +181,7 @@ def test_while_the_database_is_away_nothing_is_sent_and_afterwards_everything_go
     refused: list[bool] = []
 
     def go_away() -> None:
+        until(lambda: bool(up.stats()["creates"]), 10)
         away.extend([time.time(), time.time() + AWAY_S])
         orderer = threading.Timer(1.0, order)
         orderer.start()
@@ -195,7 +196,7 @@ def test_while_the_database_is_away_nothing_is_sent_and_afterwards_everything_go
         finally:
             connection.close()
 
-    with later(0.4, go_away):
+    with later(0.0, go_away):
         drive_until_final()
     connection.close()
     assert refused and Run.objects.get() == run

@@ -297,6 +297,11 @@ def tell(watch: Watch, log: Path) -> None:
     for what, times in sorted(watch.recovery().items()):
         if times:
             print(f"  recovery   {what}: p50 {statistics.median(times):.1f} s, max {max(times):.1f} s")
+    called = Job.objects.exclude(claimed_id="")
+    found = called.exclude(upstream_id=None).count()
+    print(
+        f"  callbacks  found {found} jobs whose answer was lost, and came too late for {called.count() - found}"
+    )
     print(f"  worst end  {max(lateness()):.1f} s past the deadline")
     print(f"  errors     {log.read_text(errors='replace').count('Traceback')} tracebacks in the worker's log")
 
