@@ -19,7 +19,7 @@ _SIZE_STEP = 16
 
 def is_sandbox() -> bool:
     """Whether no upstream is set up here, so that everything is drawn by the sandbox."""
-    return not upstreams.configured()
+    return not upstreams.is_set_up()
 
 
 def live() -> list[Variant]:
@@ -34,9 +34,9 @@ def by_slugs(slugs: Iterable[str]) -> list[Variant]:
 
 def routes_for(variant: Variant) -> list[Route]:
     """Those whose upstream is set up, best first; the sandbox where none is; empty: it can't be made here."""
-    known = upstreams.configured()
-    if not known:
+    if is_sandbox():
         return [Route(variant=variant, provider=upstreams.SANDBOX, upstream_model=variant.slug)]
+    known = upstreams.configured()
     return [route for route in variant.routes.all() if route.provider in known]
 
 

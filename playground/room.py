@@ -16,6 +16,9 @@ class Room:
     @asynccontextmanager
     async def hold(self, amount: int) -> AsyncIterator[None]:
         """Waits until there is room. What is larger than all of it has it alone."""
+        if not amount:
+            yield  # whoever wants nothing need not stand in the queue
+            return
         amount = min(amount, self._size)
         async with self._turn:
             while self._free < amount:

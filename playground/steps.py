@@ -51,6 +51,10 @@ FETCH_ATTEMPTS = 6
 TRIES_BEFORE_NEXT = 3  # of an upstream that cannot be reached, where there is another one for the job
 BUSY_S = 2.0  # to wait where an upstream says that it is busy, and not for how long
 LONGEST_PAUSE_S = 20.0  # that a job waits out where there is another upstream for it
+LONGEST_LOOK_AWAY_S = (
+    60.0  # even where an upstream asks for more: the picture may be ready and its address die
+)
+GONE_S = 30.0
 LOOKS_IN_VAIN = 10  # in a row, over all jobs: then the upstream is not well
 DELIVERED = "delivered:"  # the address of a picture that came with the answer to its create
 
@@ -96,7 +100,7 @@ class Steps:
 
     async def know_upstreams(self) -> None:
         """Upstreams are set up and changed while drives run."""
-        configs = await self.commit(upstreams.configured)
+        configs = await self.commit(upstreams.known)
         if configs == self.configs:
             return
         for name in self.configs:
@@ -105,7 +109,7 @@ class Steps:
             try:
                 self.providers[name] = config.provider()
             except ValueError as error:
-                logger.error("upstream %s is left out: %s", name, error)
+                upstreams.log_left_out(name, str(error))
         self.configs = configs
 
     async def _provider(self, name: str) -> Provider | None:
@@ -201,6 +205,9 @@ class Steps:
         except OutcomeUnknown as unknown:
             await self.commit(upstreams.failed, job.provider, unknown.detail)
             await self.commit(jobs.lost, job, unknown.detail)
+        except Exception as unexpected:  # a provider that breaks its promise; what it asked may have arrived
+            logger.exception("job %s: %s made of an answer what it should not", job.pk, job.provider)
+            await self.commit(jobs.lost, job, f"the answer could not be read ({type(unexpected).__name__})")
         else:
             return await self._started(job, started)
         return False
@@ -223,9 +230,7 @@ class Steps:
         if left_s > LONGEST_PAUSE_S and await self._ask_another(job, not_now.detail):
             return
         if not_now.until is None:
-            await self.commit(
-                jobs.fail, job, Failure.LIMIT_REACHED.value, not_now.detail, may_have_cost=False
-            )
+            await self.commit(jobs.fail, job, not_now.failure.value, not_now.detail, may_have_cost=False)
         else:
             raise LetGo(not_now.until + timedelta(seconds=random.random()))
 
@@ -233,27 +238,36 @@ class Steps:
         """Not reached, or told to wait, which then holds for all of the upstream's jobs. Sent again later, with jitter."""
         wait_s = BUSY_S if busy.retry_after_s is None and busy.is_well else busy.retry_after_s
         if wait_s is not None:
-            await self.commit(upstreams.paused, job.provider, wait_s)
+            if busy.is_well:
+                await self.commit(upstreams.well, job.provider)
+            if not busy.is_about_job:
+                await self.commit(upstreams.paused, job.provider, wait_s)
             look_at = _from_now(wait_s + random.random())
         else:
-            await self.commit(upstreams.failed, job.provider, busy.detail)
+            if not busy.is_about_job:
+                await self.commit(upstreams.failed, job.provider, busy.detail)
             look_at = _from_now(min(2 ** min(job.submit_attempts, 6), 30) * (0.5 + random.random()))
-            if job.submit_attempts >= TRIES_BEFORE_NEXT and await self._ask_another(job, busy.detail):
-                return
-        await self.commit(jobs.not_started, job, look_at, busy.detail)
+        is_enough = wait_s > LONGEST_PAUSE_S if wait_s else job.submit_attempts >= TRIES_BEFORE_NEXT
+        if not is_enough or not await self._ask_another(job, busy.detail):
+            await self.commit(jobs.not_started, job, look_at, busy.detail)
 
     async def _rejected(self, job: Job, refused: Rejected) -> None:
         """A no to what was asked is final; a no to the operator (the key, the balance) sends the job elsewhere."""
-        if refused.failure is Failure.UPSTREAM_UNAVAILABLE:
+        if refused.failure is not Failure.UPSTREAM_UNAVAILABLE:
+            await self.commit(upstreams.well, job.provider)
+        elif not refused.is_about_job:
             await self.commit(upstreams.failed, job.provider, refused.detail)
-            if await self._ask_another(job, refused.detail):
-                return
+        if refused.failure is Failure.UPSTREAM_UNAVAILABLE and await self._ask_another(job, refused.detail):
+            return
         await self.commit(jobs.fail, job, refused.failure.value, refused.detail, may_have_cost=False)
 
     async def _gone(self, job: Job) -> None:
-        """Its upstream is not set up any more. A job that was not sent yet goes elsewhere."""
+        """Its upstream is not set up any more. A job that was not sent yet goes elsewhere; one that was is paid for, and
+        has until its deadline for the operator to mend what he broke."""
+        if job.state != Job.State.QUEUED:
+            raise LetGo(_from_now(GONE_S))
         detail = f"{job.provider} is not set up any more"
-        if job.state != Job.State.QUEUED or not await self._ask_another(job, detail):
+        if not await self._ask_another(job, detail):
             await self._fail(job, Failure.UPSTREAM_UNAVAILABLE, detail)
 
     async def _ask_another(self, job: Job, why: str) -> bool:
@@ -277,7 +291,8 @@ class Steps:
                 report = await provider.look(self.http, job.upstream_id or "", job.upstream_memo)
             except TryLater as nothing:
                 misses += 1
-                pause = nothing.retry_after_s or min(2**misses, 20) * (0.5 + random.random())
+                pause = min(nothing.retry_after_s or 0, LONGEST_LOOK_AWAY_S)
+                pause = pause or min(2**misses, 20) * (0.5 + random.random())
                 if nothing.retry_after_s is not None:
                     self.pace.too_often(job.provider)
                 await self._count_look(job, is_well=nothing.is_well or nothing.retry_after_s is not None)

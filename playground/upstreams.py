@@ -11,18 +11,20 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Protocol
 
 from django.conf import settings
 from django.core.cache import cache
 from django.db import connection
+from django.db.models import Q
 from django.db.models.signals import post_delete, post_save
 from django.utils import timezone
 
 from playground import seals
 from playground.models import Job, Upstream, UpstreamState
 from playground.providers.aigenerate import AIGenerate
-from playground.providers.base import Provider
+from playground.providers.base import Failure, Provider
 from playground.providers.bfl import BFL
 from playground.providers.openai import OpenAI
 from playground.providers.sandbox import Sandbox
@@ -35,6 +37,7 @@ FAILURES_TO_OPEN = 5
 OPEN_S = (15, 60, 300, 600)
 KNOWN_FOR_S = 3.0
 BALANCE_KEPT_S = 900
+LOST_RUN_FOR = timedelta(minutes=3)
 _NO_LIMIT = 2**63 - 1
 
 KINDS: dict[str, Any] = {
@@ -119,15 +122,25 @@ def from_environment() -> dict[str, Config]:
     return {found.name: _with_bounds(found) for found in known if found.api_key}
 
 
-def configured() -> dict[str, Config]:
-    """Every upstream that can be asked, by name. With none, everything runs on the sandbox."""
+def known() -> dict[str, Config]:
+    """Every upstream that can be asked what became of a job: those too that the operator has switched off."""
     found = from_environment()
     for row in _rows():
-        config = _from_row(row, found.get(row.name)) if row.is_on else None
-        found.pop(row.name, None)
-        if config is not None:
+        beside = found.pop(row.name, None)
+        if config := _from_row(row, beside):
             found[row.name] = config
     return found
+
+
+def configured() -> dict[str, Config]:
+    """Every upstream that may be sent jobs, by name."""
+    off = {row.name for row in _rows() if not row.is_on}
+    return {name: config for name, config in known().items() if name not in off}
+
+
+def is_set_up() -> bool:
+    """Whether there is any upstream here, one that is off or broken included. With none, the sandbox draws."""
+    return bool(from_environment()) or bool(_rows())
 
 
 def _from_row(row: Upstream, beside: Config | None) -> Config | None:
@@ -135,7 +148,7 @@ def _from_row(row: Upstream, beside: Config | None) -> Config | None:
     try:
         key = seals.unseal(row.sealed_key) if row.sealed_key else beside.api_key if beside else ""
     except seals.SealError as error:
-        logger.error("upstream %s is left out: %s", row.name, error)
+        log_left_out(row.name, str(error))
         return None
     base_url = row.base_url or (beside.base_url if beside else _usual_address(row.kind))
     if not base_url or not (key or row.kind == Upstream.Kind.OPENAI):
@@ -153,6 +166,12 @@ def _from_row(row: Upstream, beside: Config | None) -> Config | None:
             limit_micros_per_day=row.limit_micros_per_day,
         )
     )
+
+
+@lru_cache(maxsize=100)
+def log_left_out(name: str, why: str) -> None:
+    """Once in each process, for it is noticed at every page and every job."""
+    logger.error("upstream %s is left out: %s", name, why)
 
 
 def _usual_address(kind: str) -> str:
@@ -177,10 +196,10 @@ def sandbox(read: Callable[[str], bytes]) -> Provider:
 
 # --- Whether a job may be sent ------------------------------------------------------------------------
 class NotNow(Exception):
-    """This upstream takes no job now, and may from `until` on; None: not today."""
+    """This upstream takes no job now, and may from `until` on; None: not today, for which `failure` is the word."""
 
-    def __init__(self, detail: str, until: datetime | None) -> None:
-        self.detail, self.until = detail, until
+    def __init__(self, detail: str, until: datetime | None, failure: Failure = Failure.LIMIT_REACHED) -> None:
+        self.detail, self.until, self.failure = detail, until, failure
         super().__init__(detail)
 
 
@@ -193,17 +212,18 @@ class Sent(Protocol):
     submitted: datetime | None
 
 
-# One statement decides for all workers. Where a circuit's time is over, one job goes through as a probe, and behind it
+# One statement decides for all workers. The day never goes back, or a clock that does would start its limit afresh. Where a circuit's time is over, one job goes through as a probe, and behind it
 # the circuit is open again, for longer, until that or another job shows that the upstream is well.
 _ADMIT = """
     UPDATE playground_upstreamstate
-       SET spent_micros = CASE WHEN day = %(today)s THEN spent_micros ELSE 0 END + %(cost)s, day = %(today)s,
+       SET spent_micros = CASE WHEN day >= %(today)s THEN spent_micros ELSE 0 END + %(cost)s,
+           day = CASE WHEN day > %(today)s THEN day ELSE %(today)s END,
            open_until = CASE WHEN open_until IS NULL THEN NULL WHEN trips < 1 THEN %(open0)s
                              WHEN trips = 1 THEN %(open1)s WHEN trips = 2 THEN %(open2)s ELSE %(open3)s END,
            trips = CASE WHEN open_until IS NULL THEN trips ELSE trips + 1 END
      WHERE name = %(name)s
        AND (paused_until IS NULL OR paused_until <= %(now)s) AND (open_until IS NULL OR open_until <= %(now)s)
-       AND CASE WHEN day = %(today)s THEN spent_micros ELSE 0 END + %(cost)s <= %(limit)s
+       AND CASE WHEN day >= %(today)s THEN spent_micros ELSE 0 END + %(cost)s <= %(limit)s
 """
 _REFUND = """
     UPDATE playground_upstreamstate SET spent_micros = spent_micros - %(cost)s
@@ -231,6 +251,8 @@ def admit(job: Sent) -> None:
     if job.provider == SANDBOX:
         return
     config = configured().get(job.provider)
+    if config is None:
+        raise NotNow(f"{job.provider} is not set up any more", None, Failure.UPSTREAM_UNAVAILABLE)
     limit = (
         _NO_LIMIT if config is None or config.limit_micros_per_day is None else config.limit_micros_per_day
     )
@@ -247,7 +269,7 @@ def admit(job: Sent) -> None:
         UpstreamState.objects.get_or_create(name=job.provider)
         if not _execute(_ADMIT, asked):
             raise _why_not(job, limit, now)
-    for model, most in config.most_at_once.items() if config else ():
+    for model, most in config.most_at_once.items():
         if model in ("", job.upstream_model) and running(job.provider, model) >= most:
             raise NotNow(f"{most} jobs are running there, as many as it lets us", now + timedelta(seconds=1))
 
@@ -258,7 +280,8 @@ def _why_not(job: Sent, limit: int, now: datetime) -> NotNow:
         return NotNow("it asked us to wait", state.paused_until)
     if state.open_until and state.open_until > now:
         return NotNow(f"it failed {state.failures} times in a row; we wait", state.open_until)
-    spent = state.spent_micros if state.day == now.astimezone(UTC).date() else 0
+    is_today = state.day is not None and state.day >= now.astimezone(UTC).date()
+    spent = state.spent_micros if is_today else 0
     if spent + job.cost_micros > limit:
         return NotNow("its dollar limit for today (UTC) is used up", None)
     return NotNow("it is busy", now + timedelta(seconds=1))
@@ -274,6 +297,8 @@ def refund(job: Sent) -> None:
 def running(name: str, model: str = "") -> int:
     """Jobs that the upstream has or may have begun and not ended; of one upstream model, or of all."""
     there = Job.objects.open().filter(provider=name, state__in=[Job.State.SUBMITTING, Job.State.RUNNING])
+    # Whose answer was lost may run, but not until its deadline; nobody else would get a turn there until then.
+    there = there.exclude(outcome_unknown=True, submitted__lt=timezone.now() - LOST_RUN_FOR)
     return (there.filter(upstream_model=model) if model else there).count()
 
 
@@ -314,9 +339,9 @@ def failed(name: str, detail: str, *, times: int = 1) -> None:
 def paused(name: str, seconds: float) -> None:
     """It asked us to wait: every worker does."""
     until = timezone.now() + timedelta(seconds=seconds)
-    state, _ = UpstreamState.objects.get_or_create(name=name)
-    if state.paused_until is None or state.paused_until < until:
-        UpstreamState.objects.filter(name=name).update(paused_until=until)
+    UpstreamState.objects.get_or_create(name=name)
+    shorter = Q(paused_until__isnull=True) | Q(paused_until__lt=until)
+    UpstreamState.objects.filter(shorter, name=name).update(paused_until=until)
 
 
 def lifted(name: str) -> bool:

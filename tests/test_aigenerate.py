@@ -138,7 +138,7 @@ def started(up: FakeUpstream, prompt: str = "a fox") -> str:
 
 
 def test_alices_order_becomes_a_picture(up: FakeUpstream) -> None:
-    up.behave(ready_s=0.3)
+    up.behave(ready_s=30)
     task_id = started(up)
     assert look(there(up), task_id).state is State.RUNNING
     up.behave(ready_s=0)

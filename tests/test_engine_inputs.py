@@ -66,7 +66,9 @@ def test_without_inputs_nothing_is_loaded(rich: User, ordered: list[Order]) -> N
     assert ordered[0].inputs == ()
 
 
-def test_an_input_whose_file_is_lost_fails_the_job_and_costs_nothing(rich: User, ordered: list[Order]) -> None:
+def test_an_input_whose_file_is_lost_fails_the_job_and_costs_nothing(
+    rich: User, ordered: list[Order]
+) -> None:
     upload = uploads.take(rich, photo())
     run = run_for(rich, EDIT, inputs=[upload])
     images.remove(upload.key)
@@ -172,3 +174,16 @@ def test_a_name_that_is_no_input_reaches_no_file(rich: User) -> None:
         with pytest.raises(uploads.Gone):
             uploads.read(name)
     assert not Job.objects.exists()
+
+
+def test_whoever_has_no_inputs_does_not_wait_behind_large_ones() -> None:
+    async def passes() -> bool:
+        held = Room(100)
+        async with held.hold(80):
+            large = asyncio.ensure_future(held.hold(80).__aenter__())
+            await asyncio.sleep(0)
+            async with asyncio.timeout(1), held.hold(0):
+                large.cancel()
+                return True
+
+    assert asyncio.run(passes())

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 
 from accounts import ledger
 from accounts.models import CapWindow, User, Wallet
@@ -207,3 +208,39 @@ def test_an_upstream_that_is_set_up_while_a_drive_runs_is_known_at_once(
         ("aigenerate", "succeeded"),
         ("sandbox", "cancelled"),
     ]
+
+
+def test_a_long_wait_for_one_is_no_wait_where_another_is_free(
+    pair: tuple[FakeUpstream, FakeUpstream], rich: User
+) -> None:
+    pair[0].fault(where="create", kind="status", status=429, code=429, retry_after="3600")
+    job = job_of(rich)
+    assert (job.state, job.provider, job.tried) == ("succeeded", "kie", ["aigenerate"])
+
+
+def test_a_refused_prompt_shows_that_the_upstream_is_well(
+    pair: tuple[FakeUpstream, FakeUpstream], rich: User
+) -> None:
+    upstreams.failed("aigenerate", "down", times=upstreams.FAILURES_TO_OPEN)
+    UpstreamState.objects.update(open_until=timezone.now())
+    pair[0].fault(where="create", kind="status", status=400, code=400, msg="your prompt was flagged")
+    assert job_of(rich).failure == "moderated"
+    assert UpstreamState.objects.get(name="aigenerate").open_until is None
+
+
+def test_a_job_that_runs_where_the_operator_has_switched_off_is_finished(
+    pair: tuple[FakeUpstream, FakeUpstream], rich: User
+) -> None:
+    pair[0].behave(ready_s=1.0)
+    run = run_for(rich)
+
+    def switch_off() -> None:
+        Upstream.objects.create(name="aigenerate", kind=Upstream.Kind.AIGENERATE, is_on=False)
+        connection.close()
+
+    later = threading.Timer(0.7, switch_off)
+    later.start()
+    drive_until_final()
+    later.join()
+    pair[0].behave(ready_s=0.1)
+    assert states(run) == ["succeeded"] and run.jobs.get().provider == "aigenerate"

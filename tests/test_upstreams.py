@@ -8,9 +8,9 @@ import pytest
 import time_machine
 
 from accounts.models import User
-from playground import jobs, seals, upstreams
+from playground import catalog, jobs, orders, seals, upstreams
 from playground.models import Job, Upstream, UpstreamState
-from tests.making import give, job_for, leased
+from tests.making import give, job_for, leased, load_catalogue
 
 pytestmark = pytest.mark.django_db
 
@@ -219,3 +219,46 @@ def test_an_operator_who_knows_better_closes_the_circuit(alice: User) -> None:
     fail_often()
     assert upstreams.lifted("aigenerate") and not upstreams.lifted("unheard-of")
     assert jobs.sending(job_of(alice)) is True
+
+
+# --- Switched off -------------------------------------------------------------------------------------
+def test_nothing_is_sent_to_an_upstream_that_is_switched_off(alice: User) -> None:
+    job = job_of(alice)
+    set_up(is_on=False)
+    not_now = refusal(jobs.sending(job))
+    assert (not_now.until, not_now.failure) == (None, "upstream_unavailable")
+
+
+def test_what_runs_there_is_still_looked_after(settings: Any) -> None:
+    set_up(is_on=False)
+    assert "aigenerate" in upstreams.known() and upstreams.configured() == {}
+
+
+def test_the_sandbox_never_stands_in_for_an_upstream(alice: User) -> None:
+    job = job_of(alice)
+    set_up(is_on=False)
+    assert catalog.next_route(job) is None and not catalog.is_sandbox()
+    with pytest.raises(orders.NotPossible, match="No upstream"):
+        job_for(alice)
+
+
+def test_a_clock_that_goes_back_over_midnight_starts_no_limit_afresh(alice: User) -> None:
+    set_up(limit_micros_per_day=COST)
+    with time_machine.travel(NOON - timedelta(days=2), tick=False) as clock:
+        load_catalogue()
+        clock.move_to(NOON)
+        assert jobs.sending(job_of(alice)) is True
+        clock.move_to(NOON - timedelta(days=1))
+        assert refusal(jobs.sending(job_of(alice))).until is None
+        clock.move_to(NOON)
+        assert refusal(jobs.sending(job_of(alice))).until is None
+
+
+def test_a_lost_job_makes_room_long_before_its_deadline(alice: User) -> None:
+    set_up(at_once=1)
+    with time_machine.travel(NOON, tick=False) as clock:
+        job = job_of(alice)
+        assert jobs.sending(job) is True and jobs.lost(job, "reset")
+        assert upstreams.room() == {("aigenerate", ""): 0}
+        clock.shift(upstreams.LOST_RUN_FOR + timedelta(seconds=1))
+        assert upstreams.room() == {("aigenerate", ""): 1}

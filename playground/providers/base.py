@@ -104,14 +104,17 @@ class Started:
 
 
 class ProviderError(Exception):
-    def __init__(self, detail: str = "") -> None:
+    """`is_about_job`: the trouble is this job's or ours, such as an input picture's; the upstream is not ill for it."""
+
+    def __init__(self, detail: str = "", *, is_about_job: bool = False) -> None:
         super().__init__(detail)
         self.detail = detail
+        self.is_about_job = is_about_job
 
 
 class Rejected(ProviderError):
-    def __init__(self, failure: Failure, detail: str = "") -> None:
-        super().__init__(detail)
+    def __init__(self, failure: Failure, detail: str = "", *, is_about_job: bool = False) -> None:
+        super().__init__(detail, is_about_job=is_about_job)
         self.failure = failure
 
 
@@ -119,9 +122,14 @@ class TryLater(ProviderError):
     """`is_well`: the upstream answered as it should, it only has nothing to say yet; its circuit stays closed."""
 
     def __init__(
-        self, detail: str = "", *, retry_after_s: float | None = None, is_well: bool = False
+        self,
+        detail: str = "",
+        *,
+        retry_after_s: float | None = None,
+        is_well: bool = False,
+        is_about_job: bool = False,
     ) -> None:
-        super().__init__(detail)
+        super().__init__(detail, is_about_job=is_about_job)
         self.retry_after_s = retry_after_s
         self.is_well = is_well
 

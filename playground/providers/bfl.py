@@ -74,14 +74,13 @@ class BFL:
         self.name = name
         self.result_hosts = tuple(result_hosts)
         base_url = base_url.rstrip("/").removesuffix("/v1")
-        self._knows_region = URL(base_url).host != GLOBAL_HOST
+        self._knows_region = f"//{GLOBAL_HOST}" not in base_url
         self._line = Line(name=name, base_url=base_url, api_key=api_key, headers={"x-key": api_key})
 
     async def create(self, http: Client, order: Order) -> Started:
         if not re.fullmatch(r"[\w.-]+", order.model, re.ASCII):
-            raise Rejected(
-                Failure.UPSTREAM_UNAVAILABLE, "the route's model name cannot be part of an address"
-            )
+            detail = "the route's model name cannot be part of an address"
+            raise Rejected(Failure.UPSTREAM_UNAVAILABLE, detail, is_about_job=True)
         within_s = CREATE_WITH_INPUTS_S if order.inputs else CREATE_S
         reply = await self._line.ask(
             http, "POST", f"/v1/{order.model}", within_s=within_s, json=self._body(order)

@@ -110,7 +110,8 @@ def amount(value: Any) -> Decimal | None:
         found = Decimal(str(value)[:40])
     except InvalidOperation:
         return None
-    return found if found.is_finite() and abs(found) < 10**12 else None
+    # By its exponent: to compare 1e999999999 with anything overflows.
+    return found if found.is_finite() and found.adjusted() < 12 else None
 
 
 def credits_left(value: Any) -> str:
@@ -129,7 +130,8 @@ def micros(value: Any, *, micros_each: int) -> int | None:
 
 def web_address(value: Any) -> str:
     """`value` if it looks like the address of a file, else ""."""
-    return value if isinstance(value, str) and re.fullmatch(r"https?://\S{1,2000}", value) else ""
+    is_one = isinstance(value, str) and value.isprintable() and re.fullmatch(r"https?://\S{1,2000}", value)
+    return value if is_one else ""
 
 
 def identifier(value: Any) -> str:

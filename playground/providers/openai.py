@@ -70,7 +70,8 @@ class OpenAI:
     resend_is_safe = False
     longest_create_s: float = 120
     inputs_by: Literal["upload", "base64", "url"] = "base64"
-    most_at_once: Mapping[str, int] = {}
+    # Each answer holds a picture, and the whole drive waits for it. The operator may set another bound.
+    most_at_once: Mapping[str, int] = {"": 16}
 
     def __init__(
         self, *, base_url: str, api_key: str, name: str = "openai", result_hosts: tuple[str, ...] = ()

@@ -51,7 +51,8 @@ class Uploads:
         try:
             reply = await self._line.ask(http, "POST", self._url + PATH, within_s=within_s, form=form)
         except OutcomeUnknown as lost:
-            raise TryLater(f"The upload of an input picture failed: {lost.detail}"[:300]) from None
+            detail = f"The upload of an input picture failed: {lost.detail}"[:300]
+            raise TryLater(detail, is_about_job=True) from None
         return self._address_in(reply)
 
     def _address_in(self, reply: Reply) -> str:
@@ -80,10 +81,11 @@ def _origin(base_url: str) -> str:
 def _refusal(answer: Answer) -> Exception:
     detail = f"The upload of an input picture failed: {answer.detail}"[:300]
     if answer.verdict in OPERATORS | {403}:
-        return Rejected(Failure.UPSTREAM_UNAVAILABLE, detail)
+        return Rejected(Failure.UPSTREAM_UNAVAILABLE, detail, is_about_job=True)
     if answer.verdict in REFUSED:
         return Rejected(Failure.REJECTED, detail)
-    return TryLater(detail, retry_after_s=answer.retry_after_s if answer.verdict in NOT_STARTED else None)
+    after_s = answer.retry_after_s if answer.verdict in NOT_STARTED else None
+    return TryLater(detail, retry_after_s=after_s, is_about_job=True)
 
 
 def own_address(picture: Input) -> str:
@@ -92,5 +94,6 @@ def own_address(picture: Input) -> str:
         raise Rejected(
             Failure.UPSTREAM_UNAVAILABLE,
             "This upstream fetches input pictures from here, so BASE_URL must be this server's public address.",
+            is_about_job=True,
         )
     return picture.url

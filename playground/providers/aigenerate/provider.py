@@ -125,4 +125,4 @@ class AIGenerate:
                     await self._uploads.address(http, picture, within_s=UPLOADS_S) for picture in pictures
                 ]
         except TimeoutError:
-            raise TryLater("The upload of the input pictures took too long.") from None
+            raise TryLater("The upload of the input pictures took too long.", is_about_job=True) from None
