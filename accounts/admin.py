@@ -14,10 +14,10 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString, mark_safe
 
-from accounts import credits, desk, ledger
+from accounts import caps, credits, desk, ledger
 from accounts.addresses import canonical
 from accounts.models import Cap, CapWindow, Hold, Transfer, User, Wallet
 
@@ -50,6 +50,33 @@ class GrantForm(desk.ReasonForm):
         return asked
 
 
+class CapsForm(desk.ReasonForm):
+    """An empty field leaves that cap as it is."""
+
+    day = forms.CharField(label="Stop at, USD a day", required=False)
+    month = forms.CharField(label="Stop at, USD a month", required=False)
+    job = forms.CharField(label="Stop at, USD a picture", required=False)
+    field_order = ["day", "month", "job", "reason", "once"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["job"].help_text = "Empty: as it is. none: no cap."
+
+    def clean(self) -> dict[str, Any]:
+        asked = super().clean() or self.cleaned_data
+        asked["stops"] = stops = {}
+        for window in Cap.Window.values:
+            typed = asked.get(window, "").strip()
+            try:
+                if typed:
+                    stops[window] = None if typed == "none" else credits.micros_of(typed)
+            except ValueError as error:
+                self.add_error(window, f"This must be {error}; or none.")
+        if not stops and not self.errors:
+            raise forms.ValidationError("Nothing would change: fill in at least one cap.")
+        return asked
+
+
 @admin.register(User)
 class UserDesk(desk.Desk, DjangoUserAdmin):
     """Accounts are made by signing up or by `manage.py account`, and are switched off instead of deleted."""
@@ -65,7 +92,7 @@ class UserDesk(desk.Desk, DjangoUserAdmin):
     filter_horizontal = []
     fieldsets = [
         (None, {"fields": ["email", "canonical_email", "password", "is_active"]}),
-        ("Money", {"fields": ["balance", "held", "awaits_welcome", "money_links"]}),
+        ("Money", {"fields": ["balance", "held", "caps", "awaits_welcome", "money_links"]}),
         ("Staff", {"fields": ["is_staff", "is_superuser", "groups", "user_permissions"]}),
         ("Dates", {"fields": ["date_joined", "last_login"]}),
     ]
@@ -74,6 +101,7 @@ class UserDesk(desk.Desk, DjangoUserAdmin):
         "canonical_email",
         "balance",
         "held",
+        "caps",
         "awaits_welcome",
         "money_links",
         "date_joined",
@@ -105,6 +133,14 @@ class UserDesk(desk.Desk, DjangoUserAdmin):
     def held(self, user: User) -> str:
         return desk.both(_wallet(user).held)
 
+    @admin.display(description="caps")
+    def caps(self, user: User) -> SafeString:
+        """Each that is set: where it stops and warns, and what is used of it."""
+        shown = [_in_words(standing) for standing in caps.standings(user) if standing.is_set] or ["none"]
+        lines = format_html_join(mark_safe("<br>"), "{}", ((line,) for line in shown))
+        at = reverse("admin:accounts_user_caps")
+        return format_html('{}<br><a href="{}?ids={}">Set caps</a>', lines, at, user.pk)
+
     @admin.display(description="more")
     def money_links(self, user: User) -> SafeString:
         return format_html(
@@ -134,7 +170,12 @@ class UserDesk(desk.Desk, DjangoUserAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         grant = self.admin_site.admin_view(self.grant_view)
-        return [path("grant/", grant, name="accounts_user_grant"), *super().get_urls()]
+        set_caps = self.admin_site.admin_view(self.caps_view)
+        return [
+            path("grant/", grant, name="accounts_user_grant"),
+            path("caps/", set_caps, name="accounts_user_caps"),
+            *super().get_urls(),
+        ]
 
     def grant_view(self, request: HttpRequest) -> HttpResponse:
         """Asks how much and why. Each form carries an id, so that sending it twice grants once."""
@@ -153,6 +194,32 @@ class UserDesk(desk.Desk, DjangoUserAdmin):
 
         rows = User.objects.filter(pk__in=desk.chosen_ids(request)).order_by("pk")
         return desk.ask(self, request, rows, GrantForm, grant, title="Grant credit", done="Credit granted")
+
+    # --- Setting caps ---
+    def caps_view(self, request: HttpRequest) -> HttpResponse:
+        """Asks which and why. A cap stops the next picture at once, and the ones on their way never."""
+        if not request.user.has_perm("accounts.change_cap"):
+            raise PermissionDenied
+
+        def put(user: User, asked: dict[str, Any]) -> bool:
+            caps.put_stops(user, asked["stops"])
+            stops = (
+                f"{caps.name_of(window)} {'removed' if stop is None else credits.usd(stop)}"
+                for window, stop in asked["stops"].items()
+            )
+            self.log_change(request, user, f"Caps set, {', '.join(stops)}: {asked['reason']}")
+            return True
+
+        rows = User.objects.filter(pk__in=desk.chosen_ids(request)).order_by("pk")
+        return desk.ask(self, request, rows, CapsForm, put, title="Set caps", done="Caps set")
+
+
+def _in_words(standing: caps.Standing) -> str:
+    says = [f"stops at {credits.usd(standing.stop)}"] if standing.stop is not None else []
+    says += [f"warns at {credits.usd(standing.warn)}"] if standing.warn is not None else []
+    if standing.window != Cap.Window.JOB:
+        says.append(f"{credits.usd(standing.spent)} spent, {credits.usd(standing.held)} held")
+    return f"{caps.name_of(standing.window)}: {', '.join(says)}"
 
 
 def _staff(request: HttpRequest) -> User:
@@ -244,10 +311,11 @@ class CapWindowDesk(desk.ReadOnly):
 
 
 @admin.register(Cap)
-class CapDesk(desk.Desk):
-    list_display = ["user", "window", "limit"]
+class CapDesk(desk.ReadOnly):
+    """To look at. They are set on the page of the user, with a reason."""
+
+    list_display = ["user", "window", "limit", "warn_at"]
     list_select_related = ["user"]
-    autocomplete_fields = ["user"]
     search_fields = ["user"]
     search_help_text = "A person's address."
     ordering = ["-id"]
