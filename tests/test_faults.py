@@ -367,7 +367,9 @@ def call_back(job: Job, task_id: str) -> int:
 
 
 def call_back_at_once(job: Job, *task_ids: str) -> set[int]:
-    with ThreadPoolExecutor(len(task_ids)) as threads:
+    with ThreadPoolExecutor(
+        20
+    ) as threads:  # which is as many connections, of the hundred that PostgreSQL has
         return set(threads.map(lambda task_id: call_back(job, task_id), task_ids))
 
 
