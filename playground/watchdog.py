@@ -55,8 +55,9 @@ class Pulse:
 
 
 class Watchdog:
-    def __init__(self, cluster: Child) -> None:
+    def __init__(self, cluster: Child, *, patience: float = STOP_WITHIN) -> None:
         self.cluster = cluster
+        self.patience = patience
         self._any_beat = Pulse(DriveBeat.objects.all(), time.monotonic())
         self._lasting_beat = Pulse(DriveBeat.objects.filter(is_ending=False), time.monotonic())
         self._is_scheduled = False
@@ -104,7 +105,7 @@ class Watchdog:
         except DatabaseError as error:
             log.warning("The drives could not be asked to stop: %s", str(error).strip())
         connections.close_all()
-        stop([self.cluster], seconds=STOP_WITHIN, in_a_hurry=lambda: interrupts.count > 1)
+        stop([self.cluster], seconds=self.patience, in_a_hurry=lambda: interrupts.count > 1)
 
 
 def schedule_upkeep() -> None:
@@ -146,9 +147,10 @@ def forget_the_killed() -> None:
     OrmQ.objects.filter(pk__in=[row.pk for row in taken if row.func() in ours]).delete()
 
 
-def watch(env: Mapping[str, str] = os.environ) -> None:
-    """Runs the cluster and the watchdog until SIGTERM or SIGINT."""
+def watch(env: Mapping[str, str] = os.environ, *, patience: float = STOP_WITHIN) -> None:
+    """Runs the cluster and the watchdog until SIGTERM or SIGINT, and `patience` seconds longer at most."""
     interrupts = Interrupts()
     adopt_orphans()
     manage = Path(settings.BASE_DIR) / "manage.py"
-    Watchdog(Child("queue's cluster", [sys.executable, str(manage), "qcluster"], env)).run(interrupts)
+    cluster = Child("queue's cluster", [sys.executable, str(manage), "qcluster"], env)
+    Watchdog(cluster, patience=patience).run(interrupts)

@@ -1,5 +1,6 @@
 """Real processes, really killed, while jobs run: nothing is lost, made twice upstream, or charged twice."""
 
+import contextlib
 import random
 import signal
 import subprocess
@@ -42,13 +43,14 @@ def worker(up: FakeUpstream, process_env: dict[str, str], settings: Any) -> Iter
         "NET_ALLOWED_HOSTS": up.host,
         "LOG_LEVEL": "CRITICAL",
     }
-    command = [sys.executable, "manage.py", "worker"]
+    command = [sys.executable, "manage.py", "worker", "--patience", "20"]
     process = psutil.Popen(command, cwd=ROOT, env=process_env | ours, stderr=subprocess.DEVNULL)
     try:
         yield process
     finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(15)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGTERM)
+        process.wait(30)
 
 
 def family(worker: psutil.Popen) -> dict[str, list[psutil.Process]]:
@@ -144,3 +146,17 @@ def assert_nothing_is_wrong(up: FakeUpstream, alice: User, usd: int) -> None:
     assert ledger.wallet_of(alice).posted == usd * USD - paid * PRICE
     assert ledger.wallet_of(alice).held == 0
     assert upkeep.audit() == []
+
+
+def test_a_patient_worker_waits_for_the_answer_to_a_paid_call(
+    up: FakeUpstream, worker: psutil.Popen, alice: User
+) -> None:
+    up.behave(submit_s=8)
+    until(is_driven, 30, "the first drive")
+    give(alice)
+    run = run_for(alice)
+    until(lambda: up.stats()["creates"], 10, "the create")
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(20) == 0
+    job = run.jobs.get()
+    assert (job.state, job.lease_owner, bool(job.upstream_id)) == ("running", "", True)
