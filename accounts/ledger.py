@@ -277,13 +277,22 @@ def _fetch(statement: str, **values: Any) -> list[tuple]:
 
 
 @transaction.atomic
-def capture(hold_id: int, *, to: Wallet, kind: Transfer.Kind, amount: int | None = None) -> bool:
+def capture(
+    hold_id: int,
+    *,
+    to: Wallet,
+    kind: Transfer.Kind,
+    amount: int | None = None,
+    at: datetime | None = None,
+) -> bool:
     """Takes the money of an open hold (all of it, or `amount` of it) into the wallet `to`.
+
+    `at` (now, if not given) is when, to the microsecond: so reports by day agree with the statement at midnight too.
 
     False where the hold was closed already: whoever closed it first has won, and nothing happens here.
     IntegrityError where `amount` is more than is held.
     """
-    held = _close(hold_id, Hold.State.CAPTURED, captured=amount)
+    held = _close(hold_id, Hold.State.CAPTURED, captured=amount, at=at)
     if held is None:
         return False
     # The whole spends all that was reserved, which in a cap of another unit is another number; a part spends itself.
@@ -310,15 +319,25 @@ def release(hold_id: int) -> bool:
     return True
 
 
-def _close(hold_id: int, state: Hold.State, *, captured: int | None) -> Hold | None:
+def _close(
+    hold_id: int, state: Hold.State, *, captured: int | None, at: datetime | None = None
+) -> Hold | None:
     """The hold, closed by us, `captured` None for all of it; None where somebody else closed it."""
-    closed = Hold._meta.get_field("closed").get_db_prep_save(timezone.now(), connection)
+    at = at or timezone.now()
+    closed = Hold._meta.get_field("closed").get_db_prep_save(at, connection)
     if not _rows(_CLOSE, id=hold_id, state=state.value, closed=closed, captured=captured):
         return None
     [(pk, business_id, memo, amount, taken, wallet_id, name, user_id)] = _fetch(_CLOSED, id=hold_id)
     wallet = Wallet(id=wallet_id, name=name, user_id=user_id)
     return Hold(
-        id=pk, business_id=business_id, memo=memo, amount=amount, captured=taken, wallet=wallet, state=state
+        id=pk,
+        business_id=business_id,
+        memo=memo,
+        amount=amount,
+        captured=taken,
+        wallet=wallet,
+        state=state,
+        closed=at,
     )
 
 
@@ -366,6 +385,7 @@ def _post(
         hold=hold,
         memo=memo,
         actor=actor,
+        created=(hold and hold.closed) or timezone.now(),
     )
     rows.insert(transfer)
     _add(*last)

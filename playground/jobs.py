@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from accounts import ledger, rows
 from accounts.models import Transfer, User, Wallet
-from playground import upstreams
+from playground import tally, upstreams
 from playground.images import Rendered
 from playground.models import Job, JobEvent, Picture, Route, Switch
 
@@ -276,14 +276,24 @@ def progressed(job: Job, percent: int) -> None:
 def succeed(job: Job, key: str, rendered: Rendered) -> bool:
     """The one moment of success: state, picture and money together. The bytes are on disk before this."""
     with transaction.atomic(savepoint=False):
-        if not _move(job, Job.State.FETCHING, Job.State.SUCCEEDED, finished=timezone.now()):
+        at = timezone.now()
+        if not _move(job, Job.State.FETCHING, Job.State.SUCCEEDED, finished=at):
             return False
         rows.insert(_picture(job, key, rendered))
+        _count(job, at)
         house = Wallet.House.UPSTREAM if job.is_preview else Wallet.House.REVENUE
         kind = Transfer.Kind.PREVIEW_COST if job.is_preview else Transfer.Kind.CHARGE
-        if not ledger.capture(job.hold_id, to=ledger.house(house), kind=kind):
+        if not ledger.capture(job.hold_id, to=ledger.house(house), kind=kind, at=at):
             raise ledger.Refusal(f"the hold of job {job.pk} was closed while the job was open")
     return True
+
+
+def _count(job: Job, at: datetime) -> None:
+    whose: dict[str, Any] = {"user_id": job.user_id, "variant_id": job.variant_id, "at": at}
+    if job.is_preview:
+        tally.count_preview(**whose)
+    else:
+        tally.count_picture(micros=job.price_micros, **whose)
 
 
 def came_too_late(job: Job) -> bool:

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from accounts import ledger
 from accounts.models import Hold, Transfer, User, Wallet
-from playground import catalog, drives, images, jobs
+from playground import catalog, drives, images, jobs, tally
 from playground.models import Job, JobEvent, Picture, Run, RunInput, Upload, Variant
 
 MAX_COUNT = 4
@@ -242,10 +242,13 @@ def keep(picture: Picture) -> bool:
     job = picture.job
     with transaction.atomic():
         locked = Picture.objects.filter(pk=picture.pk, is_locked=True, deleted__isnull=True)
-        if not locked.update(is_locked=False, kept=timezone.now()):
+        at = timezone.now()
+        if not locked.update(is_locked=False, kept=at):
             return False
+        whose = {"user_id": picture.user_id, "variant_id": picture.variant_id}
+        tally.count_kept(**whose, at=at, micros=job.price_micros)
         promise = ledger.Promise(f"keep:{picture.pk}", job.price_micros, jobs.memo(job))
         limits = ledger.account_limits(picture.user, job.price_micros)
         [held] = ledger.hold(ledger.wallet_of(picture.user), [promise], limits)
-        ledger.capture(held.pk, to=ledger.house(Wallet.House.REVENUE), kind=Transfer.Kind.KEEP)
+        ledger.capture(held.pk, to=ledger.house(Wallet.House.REVENUE), kind=Transfer.Kind.KEEP, at=at)
     return True

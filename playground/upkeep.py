@@ -13,7 +13,7 @@ from accounts import audit as accounts_audit
 from accounts import cap_mails, welcome
 from accounts.audit import Problem, problem
 from accounts.models import Hold, Transfer
-from playground import catalog, drives, images, jobs, uploads
+from playground import catalog, drives, images, jobs, tally, uploads
 from playground.models import Job, Picture, Upload
 
 logger = logging.getLogger(__name__)
@@ -71,6 +71,7 @@ def audit(*, with_files: bool = True) -> list[Problem]:
         *_jobs_match_holds(),
         *_jobs_match_pictures(),
         *_kept_are_paid(),
+        *tally.audit(),
         *_stuck(),
     ]
     return [*found, *_files_match()] if with_files else found

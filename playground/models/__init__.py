@@ -5,6 +5,7 @@ from playground.models.house import DriveBeat, Switch, Upstream, UpstreamState
 from playground.models.owned import OwnedQuerySet, new_token
 from playground.models.pictures import Picture, PictureQuerySet, RunInput, Upload
 from playground.models.sharing import ShareLink
+from playground.models.usage import UsageDay
 from playground.models.work import Job, JobEvent, Run
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Upload",
     "Upstream",
     "UpstreamState",
+    "UsageDay",
     "Variant",
     "VariantQuerySet",
     "new_token",

@@ -61,6 +61,9 @@ class Picture(models.Model):
                 name="picture_of_variant",
             ),
             models.Index(fields=["deleted"], condition=Q(deleted__isnull=False), name="picture_deleted"),
+            models.Index(
+                fields=["user", "-kept", "-id"], condition=Q(kept__isnull=False), name="picture_kept_of_user"
+            ),
         ]
 
     def __str__(self) -> str:

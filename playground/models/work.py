@@ -144,6 +144,11 @@ class Job(models.Model):
         indexes = [
             models.Index(fields=["next_look"], condition=Q(finished__isnull=True), name="job_open"),
             models.Index(fields=["user", "-id"], name="job_of_user"),
+            models.Index(
+                fields=["user", "-finished", "-id"],
+                condition=Q(finished__isnull=False),
+                name="job_finished_of_user",
+            ),
             models.Index(fields=["state", "-id"], name="job_by_state"),
             models.Index(
                 fields=["provider", "state"], condition=Q(finished__isnull=True), name="job_at_upstream"
