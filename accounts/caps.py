@@ -199,9 +199,9 @@ def forecast(standing: Standing, pace: float, now: datetime) -> str:
     end = ledger.window_end(standing.window, now)
     if seconds >= (end - now).total_seconds():
         return "At this pace it lasts until it starts afresh."
-    at = now.astimezone(UTC) + timedelta(seconds=seconds)
+    at = now.astimezone(UTC) + timedelta(seconds=round(seconds))
     if standing.window == Cap.Window.DAY:
-        return f"At this pace it is reached today at about {at:%H}:00 UTC."
+        return f"At this pace it is reached today at about {at:%H:%M} UTC."
     today = now.astimezone(UTC).date()
     if at.date() == today:
         return "At this pace it is reached today."
