@@ -1,8 +1,8 @@
 from django.contrib import admin
-from django.urls import include, path
+from django.urls import include, path, re_path
 
 from playground import webhooks
-from playground.views import catalog, gallery, pictures, playground, runs, share, uploads
+from playground.views import catalog, gallery, pictures, playground, runs, share, uploads, usage
 from playground.views.health import healthz
 
 urlpatterns = [
@@ -29,6 +29,8 @@ urlpatterns = [
     path("pictures/<uuid:picture_id>/<str:size>/", pictures.picture_image, name="picture_image"),
     path("runs/<uuid:run_id>/share/", share.share_run, name="share_run"),
     path("account/links/", share.share_links, name="share_links"),
+    path("usage/", usage.report, name="usage"),
+    re_path(r"^usage/(?P<form>csv|json)/$", usage.export, name="usage_export"),
     path("uploads/", uploads.uploads, name="uploads"),
     path("uploads/<uuid:upload_id>/delete/", uploads.upload_delete, name="upload_delete"),
     path("uploads/<uuid:upload_id>/<str:size>/", uploads.upload_image, name="upload_image"),
