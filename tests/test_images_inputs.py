@@ -43,7 +43,7 @@ def wide_gamut() -> bytes:
         ("PNG", {"compress_level": 1}, "P", "png"),
         ("WEBP", {}, "RGB", "jpeg"),
         ("WEBP", {"lossless": True}, "RGB", "png"),
-        ("WEBP", {}, "RGBA", "png"),
+        ("WEBP", {}, "RGBA", "webp"),
     ],
 )
 def test_it_looks_the_same_and_is_encoded_anew(format: str, options: Any, mode: str, kept: str) -> None:
@@ -159,6 +159,44 @@ def test_what_would_be_too_large_is_packed_tighter(mode: str, monkeypatch: Any) 
     monkeypatch.setattr(inputs, "MAX_INPUT_BYTES", 500)
     with pytest.raises(ImageError, match="does not fit"):
         images.normalise(came)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_a_large_picture_is_not_encoded_over_and_over(mode: str, monkeypatch: Any) -> None:
+    """It fits in the end, close to the bound, and all that was encoded is hardly more than two whole pictures."""
+    picture = scene(1600, 1200).convert(mode)
+    if mode == "RGBA":
+        picture.putalpha(100)
+    came = encoded(picture, "WEBP", quality=90)
+    most = len(came) * 4 // 5
+    monkeypatch.setattr(inputs, "MAX_INPUT_BYTES", most)
+    tried: list[tuple[str, int]] = []
+    save = inputs._encoded
+
+    def watched(image: Image.Image, format: str, *args: Any, **options: Any) -> bytes:
+        tried.append((format, image.width * image.height))
+        return save(image, format, *args, **options)
+
+    monkeypatch.setattr(inputs, "_encoded", watched)
+    made = images.normalise(came)
+    assert most // 2 < len(made.original) <= most
+    assert {format for format, _ in tried} == {"WEBP" if mode == "RGBA" else "JPEG"}
+    assert [pixels for _, pixels in tried].count(1600 * 1200) <= 2
+
+
+def test_an_encoding_ends_where_it_is_too_large(monkeypatch: Any) -> None:
+    monkeypatch.setattr(inputs, "MAX_INPUT_BYTES", 100_000)
+    with pytest.raises(inputs._TooLarge):
+        inputs._encoded(scene(1600, 1200), "PNG", sink := inputs._Sink(), compress_level=1)
+    assert sink.tell() <= 100_000
+
+
+def test_whoever_waits_too_long_for_their_turn_is_told_so(monkeypatch: Any) -> None:
+    monkeypatch.setattr(inputs, "BUSY_AFTER_S", 0.05)
+    came = encoded(scene(64, 64), "PNG")
+    with inputs._one_at_a_time, pytest.raises(images.Busy, match="Try again in a moment"):
+        images.normalise(came)
+    assert images.normalise(came).width == 64
 
 
 def test_ten_megabytes_and_no_more() -> None:

@@ -13,12 +13,13 @@ from playground.images.files import (
     content_type,
     has_space,
     new_key,
+    old_keys,
     path,
     remove,
     store,
     stored_sha256,
 )
-from playground.images.inputs import MAX_INPUT_BYTES, normalise
+from playground.images.inputs import MAX_INPUT_BYTES, Busy, normalise
 from playground.images.renditions import PREVIEW_SIDE, THUMB_SIDE, Rendered, render, social
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "PREVIEW_SIDE",
     "SUFFIXES",
     "THUMB_SIDE",
+    "Busy",
     "ImageError",
     "Rendered",
     "Size",
@@ -38,6 +40,7 @@ __all__ = [
     "has_space",
     "new_key",
     "normalise",
+    "old_keys",
     "path",
     "remove",
     "render",

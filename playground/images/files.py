@@ -22,6 +22,7 @@ CONTENT_TYPES = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 SUFFIXES = {"jpeg": ".jpg", "png": ".png", "webp": ".webp"}
 SPACE_KNOWN_FOR_S = 2.0
 
+_KEY = re.compile(r"[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{32}")
 _space: dict[str, tuple[float, int]] = {}  # by folder: when it was asked, and the bytes that were free
 
 
@@ -112,8 +113,19 @@ def clear_incoming(*, older_than_s: float = 3600) -> int:
     return cleared
 
 
+def old_keys(top: int, *, older_than_s: float = 86_400) -> list[str]:
+    """The pictures of the `top`th of the 256 top folders that lie there for longer than that: a 256th of them all."""
+    keys, before = [], time.time() - older_than_s
+    for folder in (Path(settings.MEDIA_ROOT) / f"{top:02x}").glob("*/*"):
+        key = folder.relative_to(settings.MEDIA_ROOT).as_posix()
+        with suppress(FileNotFoundError):
+            if _KEY.fullmatch(key) and folder.stat().st_mtime < before:
+                keys.append(key)
+    return keys
+
+
 def _folder(key: str) -> Path:
-    if not re.fullmatch(r"[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{32}", key):
+    if not _KEY.fullmatch(key):
         raise ValueError(f"not a picture's key: {key!r}")
     return Path(settings.MEDIA_ROOT) / key
 

@@ -1,8 +1,10 @@
 """Pictures that people give: decoded whole and encoded anew, so that nothing of their file is kept but its pixels."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import BytesIO
+from itertools import product
 from threading import Lock
 from typing import Any
 
@@ -16,11 +18,37 @@ MAX_INPUT_BYTES = 10_000_000
 # Profiles of printing inks have 0.5 to 2 MB.
 MAX_CONVERTED_PROFILE_BYTES = 2_500_000
 JPEG_QUALITIES = (93, 88, 82, 75, 65, 50, 35)
-WEBP_QUALITIES = (90, 75, 50)
+WEBP_QUALITIES = (90, 82, 75, 65, 50)
+# Whole encodings of one picture: 40 megapixels of WebP take 5 s each.
+MOST_TRIES = 3
+# A guess is made from so many pieces across and down, each with that many pixels a side.
+PIECES, PIECE_SIDE = 5, 128
+# For the other picture's turn. Whoever waits holds one of the process's few web threads.
+BUSY_AFTER_S = 2.0
 
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 # One picture of 40 megapixels takes 400 MB while it is turned: two at once in one process are one too many.
 _one_at_a_time = Lock()
+
+
+class Busy(Exception):
+    """Another picture has its turn, and this one has waited long enough; str() says so in plain words."""
+
+    def __init__(self) -> None:
+        super().__init__("We are busy with another picture. Try again in a moment.")
+
+
+class _TooLarge(Exception):
+    pass
+
+
+class _Sink(BytesIO):
+    """Ends the encoding as soon as it is larger than may be."""
+
+    def write(self, data: Any) -> int:
+        if self.tell() + len(data) > MAX_INPUT_BYTES:
+            raise _TooLarge
+        return super().write(data)
 
 
 def normalise(
@@ -28,23 +56,29 @@ def normalise(
 ) -> Rendered:
     """The same picture in our own encoding: upright, sRGB, 8 bits, without metadata, at most 10 MB.
 
-    A JPEG stays one. A PNG stays one; so does a WebP that is lossless or see-through, any other becomes a JPEG.
-    Of an animation it is the first frame. `longest_side` makes it smaller, and then there is no preview, which would
-    be no smaller. Raises ImageError.
+    A JPEG stays one. A PNG stays one and a lossless WebP becomes one, as long as that fits; a lossy WebP becomes a
+    JPEG, or stays a WebP where it is see-through. Of an animation it is the first frame. `longest_side` makes it
+    smaller, and then there is no preview, which would be no smaller. Raises ImageError, Busy.
     """
     if len(data) > limit_bytes:
         raise ImageError(f"The file has {len(data) / 1e6:.1f} MB; {limit_bytes // 1_000_000} MB is the most.")
-    with _one_at_a_time, in_plain_words():
+    with _turn(), in_plain_words():
         image, format = opened(data)
         has_coarse_colours = format == "webp" or JpegImagePlugin.get_sampling(image) == 2
         is_lossy = format == "jpeg" or (format == "webp" and b"VP8L" not in data)
         pixels = _pixels(image, longest_side)
-        for encoded, kind in _encodings(
-            pixels, is_lossy=is_lossy, subsampling=2 if has_coarse_colours else 0
-        ):
-            if len(encoded) <= MAX_INPUT_BYTES:
-                return _rendered(encoded, kind, pixels, with_preview=longest_side is None)
-        raise ImageError(f"The picture does not fit into {MAX_INPUT_BYTES // 1_000_000} MB; make it smaller.")
+        encoded, kind = _fitting(pixels, is_lossy=is_lossy, subsampling=2 if has_coarse_colours else 0)
+        return _rendered(encoded, kind, pixels, with_preview=longest_side is None)
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
+    if not _one_at_a_time.acquire(timeout=BUSY_AFTER_S):
+        raise Busy
+    try:
+        yield
+    finally:
+        _one_at_a_time.release()
 
 
 def _pixels(image: ImageFile, longest_side: int | None) -> Image.Image:
@@ -78,23 +112,63 @@ def _in_srgb(image: ImageFile, profile: Any) -> Image.Image:
     return decode(image, at_least=image.size)
 
 
-def _encodings(image: Image.Image, *, is_lossy: bool, subsampling: int) -> Iterator[tuple[bytes, str]]:
-    """The picture encoded as well as can be, then ever smaller."""
-    is_see_through = image.mode == "RGBA"
-    if is_see_through or not is_lossy:
-        yield _encoded(image, "PNG", compress_level=6), "png"
-    if is_see_through:
-        for quality in WEBP_QUALITIES:
-            yield _encoded(image, "WEBP", quality=quality, method=2), "webp"
-    else:
-        for quality in JPEG_QUALITIES:
-            yield _encoded(image, "JPEG", quality=quality, subsampling=subsampling), "jpeg"
+def _fitting(image: Image.Image, *, is_lossy: bool, subsampling: int) -> tuple[bytes, str]:
+    """The picture encoded as well as fits, and in what."""
+    if not is_lossy:
+        try:
+            return _encoded(image, "PNG", _Sink(), compress_level=6), "png"
+        except _TooLarge:
+            pass
+    if image.mode == "RGBA":
+        return _lossy(image, "WEBP", WEBP_QUALITIES, method=1), "webp"
+    return _lossy(image, "JPEG", JPEG_QUALITIES, subsampling=subsampling), "jpeg"
 
 
-def _encoded(image: Image.Image, format: str, **options: Any) -> bytes:
-    out = BytesIO()
+def _lossy(image: Image.Image, format: str, qualities: Sequence[int], **options: Any) -> bytes:
+    """In the best quality that fits. Pieces of the picture say which that will be; what a try ends with corrects them."""
+    pieces = _pieces(image)
+    share = (pieces.width * pieces.height) / (image.width * image.height)
+    left = list(qualities)
+    for _ in range(MOST_TRIES):
+        quality, guess = _first_fitting(pieces, format, left, MAX_INPUT_BYTES * share, options)
+        encoded = _encoded(image, format, BytesIO(), quality=quality, **options)
+        if len(encoded) <= MAX_INPUT_BYTES:
+            return encoded
+        share = guess / len(encoded)
+        left = left[left.index(quality) + 1 :]
+        if not left:
+            break
+    raise ImageError(f"The picture does not fit into {MAX_INPUT_BYTES // 1_000_000} MB; make it smaller.")
+
+
+def _encoded(image: Image.Image, format: str, out: BytesIO, **options: Any) -> bytes:
     image.save(out, format, **options)
     return out.getvalue()
+
+
+def _pieces(image: Image.Image) -> Image.Image:
+    """Pieces from all over a large picture, side by side; a small picture as it is."""
+    across, down = min(PIECE_SIDE, image.width), min(PIECE_SIDE, image.height)
+    if image.width * image.height <= (PIECES * PIECE_SIDE) ** 2:
+        return image
+    pieces = Image.new(image.mode, (across * PIECES, down * PIECES))
+    for column, row in product(range(PIECES), repeat=2):
+        x = (image.width - across) * column // (PIECES - 1)
+        y = (image.height - down) * row // (PIECES - 1)
+        pieces.paste(image.crop((x, y, x + across, y + down)), (column * across, row * down))
+    return pieces
+
+
+def _first_fitting(
+    pieces: Image.Image, format: str, qualities: Sequence[int], room: float, options: dict[str, Any]
+) -> tuple[int, int]:
+    """The first quality that takes no more than that, else the last one, and what it takes."""
+    quality = size = 0
+    for quality in qualities:
+        size = len(_encoded(pieces, format, BytesIO(), quality=quality, **options))
+        if size <= room:
+            break
+    return quality, size
 
 
 def _rendered(encoded: bytes, format: str, image: Image.Image, *, with_preview: bool) -> Rendered:
