@@ -18,7 +18,9 @@ from playground.models import Job, Run, Upload, Variant
 DEFAULT_RATIO = "1:1"
 MAX_PROMPT = 20_000  # what is read at all; each variant has its own limit, which `jobs` enforces
 MAX_SEED_DIGITS = 20
-MAX_INPUTS_READ = 20  # what is read at all; each variant takes as many as it takes
+MOST_INPUTS = 8  # of a run; how many of them a variant takes is in the catalogue
+MAX_INPUTS_READ = 20  # what is read at all
+INPUT_GONE = "An input picture is not there any more. Add it again."
 
 
 class VariantsField(forms.Field):
@@ -59,9 +61,11 @@ class InputsField(forms.Field):
 
     def clean(self, value: Sequence[str]) -> list[Upload]:
         ids = list(dict.fromkeys(value or ()))
+        if len(ids) > MAX_INPUTS_READ:
+            raise forms.ValidationError(f"{MOST_INPUTS} input pictures are the most.")
         found = own_inputs(ids, self.user)
         if len(found) != len(ids):
-            raise forms.ValidationError("An input picture is not there any more. Add it again.")
+            raise forms.ValidationError(INPUT_GONE)
         return found
 
 
@@ -114,8 +118,9 @@ class RunForm(forms.Form):
             # The page hides the field then, and what nobody sees can be neither wrong nor meant.
             asked["seed"] = None
             self.errors.pop("seed", None)
-        if not asked.get("aspect_ratio"):
-            asked["aspect_ratio"] = _usual_ratio(asked.get("variants", []), asked.get("inputs", []))
+        asked["aspect_ratio"] = _ratio(
+            asked.get("aspect_ratio", ""), asked.get("variants", []), asked.get("inputs", [])
+        )
         asked["nonce"] = _stored_nonce(asked)
         return asked
 
@@ -133,7 +138,10 @@ def new_nonce() -> str:
     return secrets.token_urlsafe(16)
 
 
-def _usual_ratio(variants: Sequence[Variant], inputs: Sequence[Upload]) -> str:
+def _ratio(asked: str, variants: Sequence[Variant], inputs: Sequence[Upload]) -> str:
+    """What was asked for. Nothing, or the first input's shape where there is none, stands for the usual one."""
+    if asked and (asked != catalog.AUTO or inputs):
+        return asked
     return catalog.AUTO if inputs else common_ratio(variants)
 
 
@@ -154,25 +162,28 @@ class Draft:
     seed: str
     pay: str
     inputs: list[Upload]
+    lacks_input: bool = (
+        False  # fewer are there than were asked for, and nobody has said yet that this is all right
+    )
 
     @classmethod
     def read(cls, data: QueryDict, on_offer: Sequence[Variant], user: Any = None) -> "Draft":
         """A variant that refuses the input pictures stays chosen, and `input_refusal` says so."""
         wanted = set(data.getlist("variants"))
         chosen = [v for v in on_offer if v.slug in wanted and not catalog.why_not(v, inputs=None)]
-        inputs = own_inputs(data.getlist("inputs"), user)
-        ratio = data.get("aspect_ratio", "")
-        if not ratio or (ratio == catalog.AUTO and not inputs):
-            ratio = _usual_ratio(chosen, inputs)
+        asked = data.getlist("inputs")
+        inputs = own_inputs(asked, user)
+        is_short = "gone" in data or len(inputs) < len(set(asked))
         count = data.get("count", "")
         return cls(
             prompt=data.get("prompt", "")[:MAX_PROMPT].encode(errors="replace").decode(),
             chosen=chosen,
-            aspect_ratio=ratio,
+            aspect_ratio=_ratio(data.get("aspect_ratio", ""), chosen, inputs),
             count=int(count) if count in _COUNTS else 1,
             seed=data.get("seed", "")[:MAX_SEED_DIGITS],
             pay=Run.Pay.CREDITS if data.get("pay") == Run.Pay.CREDITS else Run.Pay.PREVIEW,
             inputs=inputs,
+            lacks_input=is_short and user is not None and user.is_authenticated,
         )
 
     @property

@@ -5,13 +5,16 @@ every race: two requests with one file end with one upload, and what is being us
 """
 
 import hashlib
+import logging
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
 from django.core import signing
+from django.core.cache import cache
 from django.db import IntegrityError, transaction
 from django.db.models import Count, ProtectedError, Sum
 from django.urls import reverse
@@ -24,14 +27,25 @@ from playground.images import ImageError, Rendered
 from playground.models import Job, Picture, RunInput, Upload
 from playground.providers.base import Input
 
+logger = logging.getLogger(__name__)
+
 UNUSED_FOR = timedelta(days=3)
 SIGNED_FOR = timedelta(hours=1)
+# How long a process that was killed while it decoded keeps its account waiting.
+DECODED_WITHIN_S = 60
 _AT_ONCE = 500
 _signer = signing.TimestampSigner(salt="playground.uploads", sep=".")
 
 
 class QuotaReached(Exception):
     """The account has as many input pictures as it may have; str() says so in plain words."""
+
+
+class NoSpace(Exception):
+    """The house's disk is nearly full; str() says so in plain words."""
+
+    def __init__(self) -> None:
+        super().__init__("The house's disk is nearly full, so nothing was stored. Try again later.")
 
 
 class InUse(Exception):
@@ -46,7 +60,7 @@ class Gone(OSError):
 def take(user: User, data: bytes) -> Upload:
     """The upload of this file: a new one, or the one that the account has of the same bytes.
 
-    Raises ImageError, QuotaReached, OSError (disk full).
+    Raises ImageError, images.Busy, NoSpace, QuotaReached, OSError (disk full), MemoryError.
     """
     return _take(user, hashlib.sha256(data).hexdigest(), lambda: images.normalise(data))
 
@@ -74,7 +88,10 @@ def _take(user: User, content_sha256: str, normalise: Callable[[], Rendered], **
     if known := _touched(user, content_sha256):
         return known
     _check_quota(user, 0)
-    rendered, key = normalise(), images.new_key(new_id())
+    if not images.has_space():
+        raise NoSpace
+    with _alone(user):
+        rendered, key = normalise(), images.new_key(new_id())
     images.store(key, rendered)
     try:
         return _added(user, content_sha256, key, rendered, about)
@@ -83,8 +100,28 @@ def _take(user: User, content_sha256: str, normalise: Callable[[], Rendered], **
             return known
         raise
     finally:
+        _remove_unless_known(key)
+
+
+@contextmanager
+def _alone(user: User) -> Iterator[None]:
+    """One picture of an account at a time, so that one person cannot have all of the site's web threads."""
+    key = f"uploads:decoding:{user.pk}"
+    if not cache.add(key, 1, timeout=DECODED_WITHIN_S):
+        raise images.Busy
+    try:
+        yield
+    finally:
+        cache.delete(key)
+
+
+def _remove_unless_known(key: str) -> None:
+    """Says nothing of its own failure, which would hide the first one; the night finds what stays."""
+    try:
         if not Upload.objects.filter(key=key).exists():
             images.remove(key)
+    except Exception:
+        logger.exception("the files of an upload without a row could not be removed: %s", key)
 
 
 def _touched(user: User, content_sha256: str) -> Upload | None:

@@ -1,6 +1,7 @@
 """Input pictures on the pages: the form's strip and picker, a run's first tile, a picture's parameters."""
 
 import re
+import uuid
 from html import unescape
 from typing import Any
 
@@ -8,8 +9,9 @@ import pytest
 from django.test import Client
 
 from accounts.models import User
-from playground import catalog, offers, uploads
+from playground import catalog, images, offers, uploads
 from playground.models import Job, Picture, Run, RunInput, Upload, Variant
+from playground.views import uploads as upload_views
 from tests.making import EDIT, FLEX_2K, KONTEXT, PRO, give, load_catalogue, picture_for
 from tests.pictures import photo
 
@@ -83,6 +85,20 @@ def test_a_visitor_is_invited_to_sign_up_and_loses_nothing(client: Client) -> No
     response = client.post("/runs/", {"prompt": "make it autumn", "variants": [KONTEXT]})
     assert "/accounts/signup/" in response["Location"]
     assert "make it autumn</textarea>" in page(client.get("/"))
+
+
+def test_a_session_that_ends_before_the_press_loses_no_input(client: Client, rich: User, bob: User) -> None:
+    upload, bobs = upload_of(rich), upload_of(bob)
+    client.post("/runs/", {"prompt": "autumn", "variants": [EDIT], "inputs": [str(upload.pk), str(bobs.pk)]})
+    assert shown_inputs(page(client.get("/"))) == []
+    client.force_login(rich)  # which keeps what a visitor's session has
+    assert shown_inputs(page(client.get("/"))) == [str(upload.pk)]
+
+
+def test_too_many_inputs_are_called_too_many(hers: Client) -> None:
+    ids = [str(uuid.uuid4()) for _ in range(21)]
+    html = unescape(hers.post("/runs/", {"prompt": "x", "variants": [EDIT], "inputs": ids}).content.decode())
+    assert "8 input pictures are the most." in html
 
 
 # --- Cards, shapes and the quote ----------------------------------------------------------------------
@@ -183,6 +199,32 @@ def test_edit_this_starts_an_edit_in_the_pictures_own_shape(hers: Client, rich: 
     assert re.search(r'value="auto"[^>]* checked', html) and " checked" in card(html, EDIT)
     page(hers.get("/", {"edit": picture.pk}))
     assert Upload.objects.count() == 1  # looking twice makes nothing twice
+
+
+def test_a_form_that_follows_an_input_that_is_gone_has_the_usual_shape(hers: Client, rich: User) -> None:
+    """As the quote says it."""
+    asked = {"prompt": "a fox", "variants": [PRO], "aspect_ratio": "auto", "pay": "credits"}
+    assert hers.post("/runs/", asked).status_code == 303
+    assert Run.objects.get().aspect_ratio == "1:1"
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), MemoryError()])
+def test_edit_this_says_what_is_wrong_with_the_house(
+    hers: Client, rich: User, monkeypatch: Any, error: Exception
+) -> None:
+    def fail(*args: Any) -> None:
+        raise error
+
+    picture = picture_for(rich)
+    monkeypatch.setattr(images, "store", fail)
+    html = page(hers.get("/", {"edit": picture.pk}))
+    assert "could not be stored at the moment" in html and shown_inputs(html) == []
+
+
+def test_edit_this_counts_as_an_upload(hers: Client, rich: User, monkeypatch: Any) -> None:
+    monkeypatch.setattr(upload_views, "UPLOADS_A_MINUTE", 0)
+    html = page(hers.get("/", {"edit": picture_for(rich).pk}))
+    assert "Wait a minute" in html and not Upload.objects.exists()
 
 
 # --- A run and a picture ------------------------------------------------------------------------------

@@ -118,6 +118,49 @@ def test_a_full_disk_leaves_nothing(alice: User, settings: Any, monkeypatch: Any
     assert not Upload.objects.exists() and all_files(settings) == []
 
 
+def test_what_fails_afterwards_does_not_hide_what_failed_first(
+    alice: User, monkeypatch: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(what: str) -> Any:
+        def fail(*args: Any) -> None:
+            raise OSError(what)
+
+        return fail
+
+    monkeypatch.setattr(uploads, "_added", fails("first"))
+    monkeypatch.setattr(images, "remove", fails("second"))
+    with pytest.raises(OSError, match="first"):
+        uploads.take(alice, photo())
+    assert "could not be removed" in caplog.text
+
+
+def test_a_disk_that_is_nearly_full_takes_only_what_it_has(hers: Client, monkeypatch: Any) -> None:
+    assert send(hers, photo("red")).status_code == 201
+    monkeypatch.setattr(images, "has_space", lambda: False)
+    assert send(hers, photo("red")).status_code == 201
+    response = send(hers, photo("green"))
+    assert response.status_code == 503 and "disk is nearly full" in error(response)
+    assert Upload.objects.count() == 1
+
+
+def test_one_picture_of_an_account_is_decoded_at_a_time(
+    hers: Client, alice: User, bob: User, monkeypatch: Any
+) -> None:
+    inner: list[Any] = []
+    normalise = images.normalise
+
+    def meanwhile(data: bytes) -> Any:
+        monkeypatch.setattr(images, "normalise", normalise)
+        inner.extend([send(hers, photo("green")), send(logged_in(bob), photo("green"))])
+        return normalise(data)
+
+    monkeypatch.setattr(images, "normalise", meanwhile)
+    assert send(hers, photo("red")).status_code == 201
+    assert [response.status_code for response in inner] == [503, 201]
+    assert "Try again in a moment" in error(inner[0])
+    assert send(hers, photo("green")).status_code == 201
+
+
 # --- How many -----------------------------------------------------------------------------------------
 def test_an_account_has_room_for_so_many_and_no_more(alice: User, bob: User, settings: Any) -> None:
     settings.UPLOADS_PER_ACCOUNT = 2

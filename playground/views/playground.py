@@ -7,6 +7,7 @@ from urllib.parse import quote as quoted
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.models import AnonymousUser
+from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpResponse, QueryDict
@@ -22,9 +23,10 @@ from playground import catalog, forms, images, offers, orders, uploads
 from playground.forms import Draft, RunForm
 from playground.http import Request, SeeOther
 from playground.models import Picture, Run, Variant
+from playground.views.uploads import Refused, take
 
 CARDS_A_PAGE = 12
-MOST_INPUTS = 8  # of a run; how many of them a variant takes is in the catalogue
+OWN_ROWS = {"run", "remix", "edit"}  # what the form may start from, of the person's own
 DRAFT = "draft"  # in the session: a visitor's form, kept while they sign up
 SAY_MAKE = "Describe it: the subject, the light, the style, any words that must appear."
 SAY_EDIT = "Say what should change, or how the pictures come together."
@@ -46,12 +48,24 @@ EXAMPLES = [
 @cache_control(private=True, no_cache=True)
 def playground(request: Request) -> HttpResponse:
     """The form, filled in from the query string, from an earlier run or from what a visitor left before signing up."""
+    if not request.user.is_authenticated and request.GET.keys() & OWN_ROWS:
+        return redirect_to_login(request.get_full_path())
     on_offer = catalog.live()
-    return _page(request, Draft.read(_filled_in(request, on_offer), on_offer, request.user), on_offer)
+    data = QueryDict(_remembered(request), mutable=True)
+    is_default_choice = "variants" not in data
+    if is_default_choice:
+        data.setlist("variants", _usual_variants(request, data, on_offer))
+    draft = Draft.read(data, on_offer, request.user)
+    return _page(request, draft, on_offer, is_default_choice=is_default_choice)
 
 
 def _page(
-    request: Request, draft: Draft, on_offer: Sequence[Variant], form: RunForm | None = None
+    request: Request,
+    draft: Draft,
+    on_offer: Sequence[Variant],
+    form: RunForm | None = None,
+    *,
+    is_default_choice: bool = False,
 ) -> HttpResponse:
     context = {
         **_quote(request, draft, on_offer),
@@ -62,21 +76,20 @@ def _page(
         "max_seed": orders.MAX_SEED,
         "has_search": len(on_offer) > CARDS_A_PAGE,
         "examples": EXAMPLES,
-        "most_inputs": MOST_INPUTS,
+        "most_inputs": forms.MOST_INPUTS,
         "most_mb": images.MAX_INPUT_BYTES // 1_000_000,
         "say_make": SAY_MAKE,
         "say_edit": SAY_EDIT,
+        "input_gone": forms.INPUT_GONE,
+        "is_default_choice": is_default_choice,
     }
     return render(request, "playground.html", context, status=422 if form else 200)
 
 
-def _filled_in(request: Request, on_offer: Sequence[Variant]) -> QueryDict:
-    data = QueryDict(_remembered(request), mutable=True)
-    if "variants" not in data:
-        inputs = len(forms.own_inputs(data.getlist("inputs"), request.user))
-        able = [variant.slug for variant in on_offer if not catalog.why_not(variant, inputs=inputs)]
-        data.setlist("variants", able[:2])
-    return data
+def _usual_variants(request: Request, data: QueryDict, on_offer: Sequence[Variant]) -> list[str]:
+    """The slugs that a form starts with: the cheapest two that take its input pictures."""
+    inputs = len(forms.own_inputs(data.getlist("inputs"), request.user))
+    return [variant.slug for variant in on_offer if not catalog.why_not(variant, inputs=inputs)][:2]
 
 
 def _remembered(request: Request) -> str:
@@ -96,13 +109,10 @@ def _remembered(request: Request) -> str:
 
 def _query_of_edit(request: Request, picture: Picture) -> str:
     try:
-        upload = uploads.take_picture(request.user, picture)
-    except images.ImageError as no:
-        messages.error(request, str(no))
-        return ""
-    except uploads.QuotaReached as no:
-        where = reverse("uploads")
-        messages.error(request, format_html('{} <a href="{}">Your input pictures</a>', str(no), where))
+        upload = take(request, lambda: uploads.take_picture(request.user, picture))
+    except Refused as no:
+        manage = format_html(' <a href="{}">Your input pictures</a>', reverse("uploads"))
+        messages.error(request, format_html("{}{}", no, manage if no.status == 409 else ""))
         return ""
     return urlencode({"inputs": str(upload.pk), "aspect_ratio": catalog.AUTO})
 
@@ -152,10 +162,13 @@ def _means(request: Request, draft: Draft, on_offer: Sequence[Variant]) -> dict[
     is_paid = draft.pay == Run.Pay.CREDITS
     refusal = allowance.refusal(draft.chosen, draft.count, draft.pay) if draft.chosen else None
     fits = allowance.nearest(draft.chosen, draft.count, draft.pay) if refusal else []
-    if draft.input_refusal:
+    if draft.lacks_input:
+        fits = [offers.Fit("Go on without it", tuple(draft.chosen), draft.count, draft.pay)]
+    elif draft.input_refusal:
         fits = offers.taking(len(draft.inputs), draft.chosen, on_offer, draft.count, draft.pay)
     return {
         "problem": _problem(draft) or refusal,
+        "switched": _switched(fits, draft),
         "warning": allowance.warning(draft.chosen, draft.count, draft.pay),
         "fits": [(fit.label, _query_of(fit.variants, fit.count, fit.pay, draft)) for fit in fits],
         "balance_after": allowance.available - (asked.micros if is_paid else 0),
@@ -166,7 +179,19 @@ def _means(request: Request, draft: Draft, on_offer: Sequence[Variant]) -> dict[
 
 
 def _problem(draft: Draft) -> str:
+    if draft.lacks_input:
+        return forms.INPUT_GONE
     return draft.input_refusal or draft.ratio_refusal if draft.chosen else "Choose at least one variant."
+
+
+def _switched(fits: Sequence[offers.Fit], draft: Draft) -> str:
+    """What to say where the page itself turns to the first of these; empty where only the person may."""
+    if not fits or draft.lacks_input or not draft.input_refusal:
+        return ""
+    added = [variant.label for variant in fits[0].variants if variant not in draft.chosen]
+    left_out = [variant.label for variant in draft.chosen if variant not in fits[0].variants]
+    what = f"Now {' and '.join(added)}" if added else f"Without {' and '.join(left_out)}"
+    return f"{what}: {draft.input_refusal}"
 
 
 def _query_of(variants: Sequence[Variant], count: int, pay: str, draft: Draft) -> str:
@@ -244,7 +269,7 @@ def runs(request: Request) -> HttpResponse:
 
 def _sign_up_first(request: Request) -> HttpResponse:
     kept = QueryDict(mutable=True)
-    for name in ("prompt", "variants", "aspect_ratio", "count", "seed", "pay"):
+    for name in ("prompt", "variants", "inputs", "aspect_ratio", "count", "seed", "pay"):
         kept.setlist(name, [value[: forms.MAX_PROMPT] for value in request.POST.getlist(name)[:300]])
     request.session[DRAFT] = kept.urlencode()
     return SeeOther(f"{reverse('account_signup')}?next={quoted(reverse('playground'))}")

@@ -4,6 +4,7 @@ import logging
 import math
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -115,18 +116,36 @@ def _ignore(request: Request, length: int) -> None:
 
 @csrf_protect
 def _take(request: Request) -> HttpResponse:
-    if _is_too_often(request):
-        return _no("That is a lot of pictures at once. Wait a minute, then go on.", 429)
     try:
-        taken = _taken(request)
-    except images.ImageError as no:
-        return _no(str(no), 422)
-    except inputs.QuotaReached as no:
-        return _no(str(no), 409)
-    except (OSError, MemoryError):
-        logger.exception("an input picture could not be stored")
-        return _no("The picture could not be stored at the moment. Try again later.", 503)
+        taken = take(request, lambda: _taken(request))
+    except Refused as no:
+        return _no(str(no), no.status)
     return JsonResponse(_shown(taken), status=201)
+
+
+class Refused(Exception):
+    """An input picture was not taken; str() says why in plain words."""
+
+    def __init__(self, why: object, status: int) -> None:
+        super().__init__(str(why))
+        self.status = status
+
+
+def take(request: Request, taking: Callable[[], Upload]) -> Upload:
+    """What `taking` takes, for every page that takes one: not too often, and with an answer to all that can go wrong."""
+    if _is_too_often(request):
+        raise Refused("That is a lot of pictures at once. Wait a minute, then go on.", 429)
+    try:
+        return taking()
+    except images.ImageError as no:
+        raise Refused(no, 422) from no
+    except inputs.QuotaReached as no:
+        raise Refused(no, 409) from no
+    except (images.Busy, inputs.NoSpace) as no:
+        raise Refused(no, 503) from no
+    except (OSError, MemoryError) as error:
+        logger.exception("an input picture could not be stored")
+        raise Refused("The picture could not be stored at the moment. Try again later.", 503) from error
 
 
 def _taken(request: Request) -> Upload:

@@ -1,5 +1,5 @@
 // The strip of input pictures. What it holds is in its hidden fields, in order; the server decides what a run may use.
-// A file is sent as soon as it is chosen, dropped or pasted, three at a time; a picture of the gallery is sent by its id.
+// A file is sent as soon as it is chosen, dropped or pasted, one at a time, as the server takes them; a picture of the gallery is sent by its id.
 
 const form = document.getElementById("run-form");
 const strip = document.getElementById("inputs");
@@ -8,7 +8,7 @@ const refused = document.getElementById("inputs-refused");
 const chooser = document.getElementById("inputs-file");
 const MOST = Number(strip.dataset.most);
 const MOST_MB = Number(strip.dataset.mostMb);
-const AT_ONCE = 3;
+const AT_ONCE = 1; // the server decodes one picture of an account at a time
 const BROKEN = "The connection broke.";
 const FULL = `${MOST} input pictures are the most.`;
 
@@ -55,10 +55,11 @@ function keep() {
 }
 
 function changed() {
-  label();
-  keep();
   const now = ready().length;
+  if (now > before) document.getElementById("inputs-gone")?.remove();
   if (Boolean(now) !== Boolean(before)) followInput(now > 0);
+  keep();
+  label(); // and the rest of the form is kept with it
   if (now !== before) refreshCards();
   before = now;
   htmx.trigger("#quoter", "refresh");
@@ -106,7 +107,7 @@ function settle(item, upload) {
   if (local.startsWith("blob:")) image.addEventListener("load", () => URL.revokeObjectURL(local), { once: true });
 }
 
-function refuse(name, why, again, isFull) {
+function refuse(name, why, again, { isFull, isLoggedOut } = {}) {
   const line = clone("refused-template");
   line.querySelector(".refused-name").textContent = name;
   line.querySelector(".refused-why").textContent = why;
@@ -119,6 +120,7 @@ function refuse(name, why, again, isFull) {
     });
   } else retry.remove();
   line.querySelector("[data-manage]").hidden = !isFull;
+  line.querySelector("[data-login]").hidden = !isLoggedOut;
   line.querySelector("[data-dismiss]").addEventListener("click", () => dismiss(line));
   refused.append(line);
 }
@@ -174,7 +176,9 @@ function start(order) {
   call.send(body);
 }
 
-function answered({ item, name, again }, call) {
+function answered(order, call) {
+  const { item, name, again } = order;
+  if (call.status === 403 && !order.isRenewed) return renew(order);
   const answer = parsed(call.responseText);
   if (call.status === 201 && answer?.id) {
     const twin = ready().find((other) => fieldOf(other).value === answer.id);
@@ -194,6 +198,21 @@ function answered({ item, name, again }, call) {
   if (hadFocus) firstAdder().focus();
 }
 
+/** Who logs in again in another tab gets a new token with it, and this form still has the old one. */
+async function renew(order) {
+  order.isRenewed = true;
+  try {
+    const page = await (await fetch(location.pathname)).text();
+    const token = new DOMParser().parseFromString(page, "text/html").querySelector("#run-form [name=csrfmiddlewaretoken]");
+    if (token) form.elements.csrfmiddlewaretoken.value = token.value;
+  } catch {
+    // Then the second try says why.
+  }
+  if (!order.item.isConnected) return;
+  queue.unshift(order);
+  next();
+}
+
 function parsed(text) {
   try {
     return JSON.parse(text);
@@ -202,15 +221,16 @@ function parsed(text) {
   }
 }
 
-/** Why, how to try again where that may help, and whether it is for want of room. */
+/** Why, how to try again where that may help, and what else would. */
 function reason(call, answer, again) {
+  if (call.status === 401 || call.responseURL.includes("/accounts/login/")) {
+    return ["You are logged out. Log in, then try again.", again, { isLoggedOut: true }];
+  }
   if (typeof answer?.error === "string") {
-    return [answer.error, call.status >= 500 || call.status === 429 ? again : null, call.status === 409];
+    return [answer.error, call.status >= 500 || call.status === 429 ? again : null, { isFull: call.status === 409 }];
   }
+  if (call.status === 404) return ["That picture has been deleted.", null];
   if (call.status === 413) return [`The file is larger than ${MOST_MB} MB.`, null];
-  if (call.status === 401 || call.status === 403 || call.responseURL.includes("/accounts/login/")) {
-    return ["You are logged out. Log in again in another tab, then try again.", again];
-  }
   return [call.status ? "It could not be added." : BROKEN, again];
 }
 
@@ -300,7 +320,8 @@ function move(item, step) {
 list.addEventListener("click", (event) => {
   const item = event.target.closest(".input-item");
   const button = event.target.closest("button");
-  if (!item || !button) return;
+  // The second click of a double click lands on the picture that has come to this place.
+  if (!item || !button || event.detail > 1) return;
   if ("remove" in button.dataset) remove(item);
   else move(item, Number(button.dataset.move));
 });
