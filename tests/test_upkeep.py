@@ -1,9 +1,11 @@
 """What the house does every minute and every night, and an audit that names each kind of damage by its name."""
 
 import logging
+import os
+import time
 import uuid
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -14,9 +16,10 @@ from django_q.models import OrmQ
 
 from accounts import ledger
 from accounts.models import Hold, Transfer, User, Wallet
-from playground import images, jobs, orders, upkeep
+from playground import images, jobs, orders, upkeep, uploads
 from playground.models import DriveBeat, Job, JobEvent, Picture
-from tests.making import USD, give, job_for, leased, picture_for
+from tests.making import USD, give, job_for, leased, picture_for, rendered
+from tests.pictures import photo
 
 pytestmark = pytest.mark.django_db
 LATE = timedelta(minutes=2)
@@ -128,6 +131,90 @@ def test_a_purge_that_died_between_the_files_and_the_row_is_finished_by_the_next
 
 
 # --- The night ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", ["end_overdue", "purge_deleted"])
+def test_a_part_of_the_sweep_that_fails_does_not_stop_the_rest(
+    rich: User, part: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        raise ValueError("a bad row")
+
+    monkeypatch.setattr(upkeep, part, fail)
+    User.objects.filter(pk=rich.pk).update(awaits_welcome=True)
+    DriveBeat.objects.create(owner="killed", at=timezone.now() - timedelta(hours=1))
+    swept: list[str] = []
+    monkeypatch.setattr(images, "clear_incoming", lambda: swept.append("incoming"))
+    upkeep.sweep()
+    assert swept == ["incoming"] and not DriveBeat.objects.exists() and "a bad row" in caplog.text
+
+
+def test_a_job_that_cannot_be_ended_does_not_keep_the_others(
+    rich: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = overdue(job_for(rich), 2 * LATE), overdue(job_for(rich))
+    expire = jobs.expire
+
+    def fail(job: Job) -> bool:
+        if job.pk == first.pk:
+            raise ValueError("a bad row")
+        return expire(job)
+
+    monkeypatch.setattr(jobs, "expire", fail)
+    assert upkeep.end_overdue() == 1
+    second.refresh_from_db()
+    assert second.state == "failed"
+
+
+def test_a_picture_whose_folder_cannot_be_removed_does_not_keep_the_others(rich: User) -> None:
+    bad, good = (deleted(picture_for(rich), upkeep.UNDO_FOR + LATE) for _ in range(2))
+    Picture.objects.filter(pk=bad.pk).update(key="no/key")
+    assert upkeep.purge_deleted() == 1 and files(good) == 0
+
+
+# --- Folders without a row ----------------------------------------------------------------------------
+def orphan(days: float = 2) -> str:
+    """A picture whose process was killed before its row was written."""
+    key = images.new_key(uuid.uuid4())
+    images.store(key, rendered())
+    aged(key, days)
+    return key
+
+
+def aged(key: str, days: float) -> None:
+    then = time.time() - days * 86_400
+    os.utime(images.path(key, "original", "jpeg").parent, (then, then))
+
+
+def is_there(key: str) -> bool:
+    return images.path(key, "original", "jpeg").exists()
+
+
+def test_a_folder_that_no_row_knows_goes_within_32_nights(rich: User) -> None:
+    picture, upload = picture_for(rich), uploads.take(rich, photo())
+    orphans, young = [orphan() for _ in range(5)], orphan(days=0.5)
+    for row in (picture, upload):
+        aged(row.key, 2)
+    removed = 0
+    for night in range(32):
+        with time_machine.travel(datetime(2030, 1, 1, tzinfo=UTC) + timedelta(days=night)):
+            aged(young, -365 * 10)
+            removed += upkeep.remove_orphans()
+    assert removed == 5 and not any(is_there(key) for key in orphans)
+    assert is_there(young) and is_there(picture.key) and is_there(upload.key)
+
+
+def test_a_database_that_knows_hardly_any_of_them_removes_none(
+    rich: User, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(upkeep, "FEW_ORPHANS", 0)
+    monkeypatch.setattr(upkeep, "TOPS_A_NIGHT", 256)
+    keys = [orphan() for _ in range(3)]
+    assert upkeep.remove_orphans() == 0
+    assert all(is_there(key) for key in keys) and "have no row" in caplog.text
+
+
+# --- The night ---------------------------------------------------------------------------------------
 def test_the_night_logs_what_the_audit_finds_and_forgets_old_sessions(
     rich: User, caplog: pytest.LogCaptureFixture
 ) -> None:
