@@ -14,7 +14,7 @@ from django.utils import timezone
 from accounts import caps, credits, ledger
 from accounts.models import Cap, User
 from playground import catalog
-from playground.models import Job, Run, Variant
+from playground.models import Job, Run, Upload, Variant
 
 
 @dataclass(frozen=True)
@@ -108,20 +108,33 @@ def _warning(bound: Bound, asked: int) -> str:
     return f"This makes it {credits.usd(bound.used + asked)} {when}, more than {told}"
 
 
-def retries(ended: Sequence[Job]) -> dict[uuid.UUID, str]:
-    """For each job that could be had once more, what its button says: the deed and what it costs today. Two queries."""
+@dataclass(frozen=True)
+class Retry:
+    """Whether a job can be had once more: what the button says, or why there is none."""
+
+    button: str = ""
+    why_not: str = ""
+
+
+def retries(ended: Sequence[Job]) -> dict[uuid.UUID, Retry]:
+    """For each job that has ended: the deed and what it costs today, or why it cannot be. Three queries."""
     slugs = {job.variant.slug for job in ended}
     on_offer = {variant.pk: variant for variant in catalog.by_slugs(slugs)} if slugs else {}
-    said = {}
-    for job in ended:
-        variant = on_offer.get(job.variant_id)
-        if variant and not catalog.why_not(variant, inputs=len(job.params.get("inputs", []))):
-            deed = "Try again" if job.state == Job.State.FAILED else "Make it after all"
-            price = (
-                "free preview" if job.is_preview else f"{credits.credits(catalog.price_of(variant))} credits"
-            )
-            said[job.pk] = f"{deed}: {price}"
-    return said
+    wanted = {pk for job in ended for pk in job.params.get("inputs", [])}
+    stored = Upload.objects.stored().filter(pk__in=wanted).values_list("pk", flat=True) if wanted else ()
+    there = {str(pk) for pk in stored}
+    return {job.pk: _retry(job, on_offer.get(job.variant_id), there) for job in ended}
+
+
+def _retry(job: Job, variant: Variant | None, there: set[str]) -> Retry:
+    inputs = job.params.get("inputs", [])
+    if not there.issuperset(inputs):
+        return Retry(why_not="Its input picture has been removed.")
+    if variant is None or catalog.why_not(variant, inputs=len(inputs)):
+        return Retry(why_not=f"{job.variant.label} cannot be ordered at the moment.")
+    deed = "Try again" if job.state == Job.State.FAILED else "Make it after all"
+    price = "free preview" if job.is_preview else f"{credits.credits(catalog.price_of(variant))} credits"
+    return Retry(button=f"{deed}: {price}")
 
 
 def taking(

@@ -14,9 +14,21 @@ from django.utils import timezone
 
 from accounts import ledger
 from accounts.models import User
-from playground import jobs
+from playground import jobs, uploads
 from playground.models import Job, Picture, Price, Run, Variant
-from tests.making import FLEX_2K, KONTEXT, PRO, give, job_for, leased, picture_for, run_for
+from tests.making import (
+    EDIT,
+    FLEX_2K,
+    KONTEXT,
+    PRO,
+    give,
+    job_for,
+    leased,
+    load_catalogue,
+    picture_for,
+    run_for,
+)
+from tests.pictures import photo
 
 HTMX = {"HX-Request": "true"}
 
@@ -301,6 +313,17 @@ def test_what_is_not_on_offer_any_more_has_no_retry(alice: User, client_of_alice
     Variant.objects.filter(pk=job.variant_id).update(is_live=False)
     html = page_of(client_of_alice, job.run)
     assert "Try again" not in html and "/retry/" not in html and "Not charged" in html
+
+
+def test_what_has_lost_its_input_has_no_retry_and_says_why(alice: User, client_of_alice: Client) -> None:
+    load_catalogue()
+    upload = uploads.take(alice, photo())
+    job = fail(run_for(alice, EDIT, inputs=[upload]).jobs.get())
+    assert "Try again" in page_of(client_of_alice, job.run)
+    uploads.remove(upload)
+    for path in (job.run.get_absolute_url(), f"/jobs/{job.pk}/"):
+        html = page(client_of_alice.get(path))
+        assert "Its input picture has been removed." in html and "/retry/" not in html
 
 
 def test_the_prices_of_retries_cost_the_same_however_many_there_are(

@@ -73,7 +73,7 @@ def _receipt(request: Request, ended: Job) -> HttpResponse:
         "timeline": receipts.timeline(ended),
         "inputs": inputs_of(ended.run) if ended.params.get("inputs") else [],
         "retried_by": getattr(ended, "retried_by", None),
-        "retry": offers.retries([ended]).get(ended.pk),
+        "retry": offers.retries([ended])[ended.pk],
     }
     return render(request, "job.html", context)
 

@@ -70,9 +70,9 @@ class Tile:
         return jobs.why(self.job)
 
     @property
-    def retry(self) -> str:
-        """What the button says that orders it once more; empty where that cannot be."""
-        return self.board.retries.get(self.job.pk, "")
+    def retry(self) -> offers.Retry | None:
+        """What the button says that orders it once more, or why there is none; None for what has not failed."""
+        return self.board.retries.get(self.job.pk)
 
     @property
     def elapsed(self) -> float:
@@ -117,7 +117,7 @@ class Board:
         return inputs_of(self.run) if self.has_inputs else []
 
     @cached_property
-    def retries(self) -> dict[uuid.UUID, str]:
+    def retries(self) -> dict[uuid.UUID, offers.Retry]:
         ended = [tile.job for tile in self.tiles if tile.job.is_final and not tile.picture]
         return offers.retries(ended)
 
