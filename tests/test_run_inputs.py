@@ -1,6 +1,8 @@
 """Runs that are made from pictures: which variants take them, in which shape, and what a repetition keeps."""
 
+import re
 import uuid
+from html import unescape
 from typing import Any
 
 import pytest
@@ -209,7 +211,45 @@ def test_edit_this_opens_the_form_with_that_picture(hers: Client, rich: User, bo
     stranger = Client()
     stranger.force_login(bob)
     assert stranger.get(f"/?edit={picture.pk}").context["draft"].inputs == []
-    assert Client().get(f"/?edit={picture.pk}").context["draft"].inputs == []
+
+
+@pytest.mark.parametrize("name", ["edit", "remix", "run"])
+def test_whoever_is_logged_out_logs_in_first_and_comes_back_to_what_it_starts_from(
+    client: Client, name: str
+) -> None:
+    response = client.get(f"/?{name}=some-id")
+    assert (response.status_code, response["Location"]) == (
+        302,
+        f"/accounts/login/?next=/%3F{name}%3Dsome-id",
+    )
+    assert client.get("/?prompt=a+fox").status_code == 200
+
+
+def test_an_input_that_is_gone_is_told_of_and_holds_the_run(hers: Client, rich: User) -> None:
+    gone, kept = uploads.take(rich, WIDE), uploads.take(rich, photo())
+    run = run_for(rich, EDIT, aspect_ratio="auto", inputs=[gone, kept])
+    assert "data-blocked" not in hers.get(f"/?run={run.pk}").content.decode()
+    Upload.objects.filter(pk=gone.pk).update(key="")
+    for asked in (f"run={run.pk}", f"inputs={gone.pk}&inputs={kept.pk}&variants={EDIT}"):
+        html = hers.get(f"/?{asked}").content.decode()
+        assert (
+            html.count("An input picture is not there any more. Add it again.") == 3
+        )  # strip, price, button
+        assert 'name="gone"' in html and "data-blocked" in html
+    still = hers.get("/quote/", {"gone": "1", "inputs": kept.pk, "variants": EDIT})
+    assert "data-blocked" in still.content.decode()
+    found = re.search(r"\?([^\"]+)\" data-fit>([^<]+)<", still.content.decode())
+    assert found
+    otherwise, label = unescape(found[1]), found[2]
+    assert label == "Go on without it" and "gone" not in otherwise
+    assert "data-blocked" not in hers.get(f"/quote/?{otherwise}").content.decode()
+
+
+def test_a_form_whose_input_went_meanwhile_comes_back_and_waits(hers: Client, rich: User) -> None:
+    gone = uploads.take(rich, WIDE)
+    uploads.remove(gone)
+    response = hers.post("/runs/", {"prompt": "a fox", "variants": [KONTEXT], "inputs": [gone.pk]})
+    assert response.status_code == 422 and response.context["draft"].lacks_input
 
 
 def test_edit_this_says_why_it_cannot(hers: Client, rich: User, settings: Any) -> None:
