@@ -14,7 +14,8 @@ from django.test import Client
 from accounts.models import User
 from playground import engine, uploads
 from playground.models import Job, Picture, Run, RunInput, Upload
-from tests.making import EDIT, give, load_catalogue, picture_for
+from playground.views import playground as views
+from tests.making import EDIT, KONTEXT, PRO, give, load_catalogue, picture_for, run_for
 from tests.pictures import photo
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -153,10 +154,52 @@ def test_whoever_has_no_room_left_is_shown_the_way_to_what_is_there(
     assert not Upload.objects.exists()
 
 
-def test_an_input_changes_what_can_be_made_and_the_shape(
+def ratio(page: Any) -> str:
+    return page.locator("[name=aspect_ratio]:checked").get_attribute("value")
+
+
+def variants(page: Any) -> list[str]:
+    return page.locator("#variant-cards .variant:has(input:checked) .variant-name").all_inner_texts()
+
+
+def test_variants_that_nobody_chose_make_way_for_those_that_take_the_picture(
     page: Any, site: str, dora: User, complaints: list[str]
 ) -> None:
     page.goto(f"{site}/?prompt=make+it+autumn")
+    page.locator("#go:enabled").wait_for()
+    assert variants(page) == ["FLUX.2 pro 1K", "Kontext Pro"]
+    choose(page, "red")
+    told = page.locator("#variants-switched")
+    told.get_by_text("Now FLUX.2 pro edit 1K: FLUX.2 pro 1K takes no input picture.").wait_for()
+    page.locator("#go:enabled").wait_for()
+    assert set(variants(page)) == {"FLUX.2 pro edit 1K", "Kontext Pro"}
+    heard = page.locator("#inputs-said").inner_text()
+    assert heard.startswith("red.jpg added") and heard.count("Now FLUX.2 pro edit 1K") == 1
+    page.reload()
+    page.locator("#go:enabled").wait_for()
+    page.get_by_role("button", name="Remove input picture 1").click()
+    told.get_by_text("Now FLUX.2 pro 1K: FLUX.2 pro edit 1K needs an input picture.").wait_for()
+    page.locator("#go:enabled").wait_for()
+    assert set(variants(page)) == {"FLUX.2 pro 1K", "Kontext Pro"}
+
+
+def test_what_a_person_chose_stays_with_a_warning(
+    page: Any, site: str, dora: User, complaints: list[str]
+) -> None:
+    page.goto(f"{site}/?prompt=make+it+autumn")
+    page.get_by_role("checkbox", name="Kontext Pro").uncheck()
+    page.reload()
+    choose(page, "red")
+    page.get_by_role("link", name="Use FLUX.2 pro edit 1K instead").wait_for()
+    page.wait_for_timeout(500)
+    assert page.locator("#go").is_disabled() and variants(page) == ["FLUX.2 pro 1K"]
+    assert page.locator("#variants-switched").is_hidden()
+
+
+def test_an_input_changes_what_can_be_made_and_the_shape(
+    page: Any, site: str, dora: User, complaints: list[str]
+) -> None:
+    page.goto(f"{site}/?prompt=make+it+autumn&variants={PRO}&variants={KONTEXT}")
     assert page.get_by_role("checkbox", name="FLUX.2 pro edit 1K").is_disabled()
     assert page.locator("#r-auto").is_hidden()
     choose(page, "red")
@@ -298,6 +341,118 @@ def test_a_reload_and_the_back_button_keep_them(
     assert [str(row.upload_id) for row in RunInput.objects.order_by("position")] == uploaded("teal", "red")
 
 
+def test_a_reload_and_the_back_button_keep_the_shape(
+    page: Any, site: str, dora: User, complaints: list[str]
+) -> None:
+    page.goto(f"{site}/?prompt=a+fox&variants={EDIT}")
+    choose(page, "red")
+    assert ratio(page) == "auto"
+    page.reload()
+    page.locator("#go:enabled").wait_for()
+    assert ratio(page) == "auto"
+    page.locator('label.ratio:has([value="16:9"])').click()
+    page.locator("#quoter:not(.htmx-request)").wait_for(state="attached")
+    page.reload()
+    page.locator("#go:enabled").wait_for()
+    assert ratio(page) == "16:9"
+    page.locator("label.ratio:has(#r-auto)").click()
+    page.locator("#go:enabled").click()
+    page.wait_for_url("**/runs/*/")
+    page.go_back()
+    page.locator("#go:enabled").wait_for()
+    assert ratio(page) == "auto" and inputs(page) == uploaded("red")
+
+
+def test_a_reload_of_an_edit_whose_picture_was_taken_out_keeps_the_shape(
+    page: Any, site: str, dora: User, complaints: list[str]
+) -> None:
+    page.goto(f"{site}/?edit={picture_for(dora).pk}")
+    assert ratio(page) == "auto"
+    page.get_by_role("button", name="Remove input picture 1").click()
+    page.locator("#variants-switched").get_by_text("Now FLUX.2 pro 1K").wait_for()
+    assert ratio(page) == "1:1"
+    page.reload()
+    page.get_by_role("button", name="Make 2 free previews").wait_for()
+    assert ratio(page) == "1:1" and inputs(page) == []
+    assert set(variants(page)) == {"FLUX.2 pro 1K", "Kontext Pro"}
+
+
+def test_a_double_click_removes_one(page: Any, site: str, dora: User, complaints: list[str]) -> None:
+    page.goto(site)
+    choose(page, "red", "teal", "gold")
+    page.get_by_role("button", name="Remove input picture 1").dblclick()
+    assert inputs(page) == uploaded("teal", "gold")
+
+
+# --- What went meanwhile ------------------------------------------------------------------------------
+def test_an_input_that_is_gone_holds_the_run_until_another_comes_or_it_is_left_out(
+    page: Any, site: str, dora: User, complaints: list[str]
+) -> None:
+    gone, kept = uploads.take(dora, file("red")["buffer"]), uploads.take(dora, file("teal")["buffer"])
+    run = run_for(dora, EDIT, prompt="a fox", aspect_ratio="auto", inputs=[gone, kept])
+    Upload.objects.filter(pk=gone.pk).update(key="")
+    said = "An input picture is not there any more. Add it again."
+    page.goto(f"{site}/?run={run.pk}")
+    page.locator("#inputs").get_by_text(said).wait_for()
+    page.reload()
+    assert page.locator("#go").is_disabled()
+    page.locator("#prompt").fill("two foxes")
+    page.locator("#summary").get_by_role("link", name="Go on without it").click()
+    page.locator("#go:enabled").wait_for()
+    assert inputs(page) == [str(kept.pk)] and page.locator("#prompt").input_value() == "two foxes"
+    assert page.get_by_text(said).locator("visible=true").count() == 0
+    page.goto(f"{site}/?run={run.pk}#again")
+    choose(page, "gold")
+    page.locator("#go:enabled").wait_for()
+    assert inputs(page) == [str(kept.pk), *uploaded("gold")]
+
+
+def test_who_was_logged_out_logs_in_elsewhere_and_tries_again(page: Any, site: str, dora: User) -> None:
+    page.goto(site)
+    page.context.clear_cookies()
+    page.locator("#inputs-file").set_input_files([file("red")])
+    page.get_by_text("You are logged out. Log in, then try again.").wait_for()
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name="Log in (in a new tab)").click()
+    other = opened.value
+    other.get_by_label("E-mail address").fill(dora.email)
+    other.get_by_label("Password").fill("a-long-password-9")
+    other.get_by_role("button", name="Log in").click()
+    other.wait_for_url(f"{site}/")
+    page.get_by_role("button", name="Try again").click()
+    page.locator(".input-item[data-state=ready]").wait_for()
+    assert inputs(page) == uploaded("red")
+    page.locator("#prompt").fill("a fox")
+    page.locator("#go:enabled").click()
+    page.wait_for_url("**/runs/*/")
+
+
+def test_a_gallery_picture_that_was_deleted_meanwhile_says_so(page: Any, site: str, dora: User) -> None:
+    picture = picture_for(dora)
+    page.goto(site)
+    page.get_by_role("button", name="From your gallery").click()
+    page.locator("[data-pick]").click()
+    Picture.objects.filter(pk=picture.pk).update(key="")
+    page.get_by_role("button", name="Add the picture").click()
+    page.get_by_text("That picture has been deleted.").wait_for()
+    assert page.get_by_role("button", name="Try again").count() == 0
+
+
+def test_a_variant_whose_card_is_further_down_is_chosen_all_the_same(
+    page: Any, site: str, dora: User, complaints: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(views, "CARDS_A_PAGE", 2)
+    page.goto(f"{site}/?variants={PRO}&variants={KONTEXT}")
+    page.locator("#variant-search").fill("kontext")
+    page.locator("#prompt").fill("a fox")
+    choose(page, "red")
+    page.get_by_role("link", name="Use FLUX.2 pro edit 1K instead").click()
+    page.locator("#go:enabled").wait_for()
+    page.get_by_role("checkbox", name="FLUX.2 pro edit 1K").wait_for()
+    assert set(variants(page)) == {"FLUX.2 pro edit 1K", "Kontext Pro"}
+    assert page.locator("#prompt").input_value() == "a fox"
+
+
 # --- Editing and comparing ----------------------------------------------------------------------------
 def test_a_picture_is_edited_from_its_page_and_compared(
     page: Any, site: str, dora: User, complaints: list[str], request: pytest.FixtureRequest
@@ -388,7 +543,7 @@ def test_the_divider_goes_by_touch(page: Any, finished_edit: Run, complaints: li
 def test_a_phone_needs_no_sideways_scrolling(page: Any, site: str, dora: User, complaints: list[str]) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     width = "document.documentElement.scrollWidth"
-    page.goto(f"{site}/?prompt=a+fox")
+    page.goto(f"{site}/?prompt=a+fox&variants={PRO}")
     choose(page, *COLOURS[:8])
     page.locator("#inputs-file").set_input_files([file(COLOURS[8]) | {"name": "w" * 200 + ".jpg"}])
     page.locator(".inputs-refused li").wait_for()

@@ -57,9 +57,11 @@ function write(text) {
 
 // --- "The nearest choice that fits": a link that fills in the form instead of loading the page anew ---
 function fillIn(query) {
-  for (const input of form.querySelectorAll("input[type=checkbox], input[type=radio]")) {
+  for (const input of form.querySelectorAll("input[type=radio]")) {
     if (query.has(input.name)) input.checked = query.getAll(input.name).includes(input.value);
   }
+  choose(query.getAll("variants"));
+  document.getElementById("inputs-gone")?.remove(); // it was a part of what did not fit
   keep();
   htmx.trigger("#carder", "refresh");
   htmx.trigger("#quoter", "refresh");
@@ -70,9 +72,30 @@ form.addEventListener("click", (event) => {
   const example = event.target.closest("[data-example]");
   if (fit) {
     event.preventDefault();
+    isOwn = true;
+    tellSwitch("");
     fillIn(new URL(fit.href).searchParams);
   } else if (example) write(example.dataset.example);
 });
+
+// While nobody chose a variant, those that we chose make way for those that take the input pictures.
+let isOwn = history.state?.isOwn ?? !("default" in document.getElementById("variant-field").dataset);
+
+function followInputs() {
+  const fit = summary().querySelector("[data-fit=inputs]");
+  if (isOwn || !fit) return;
+  fit.dataset.fit = ""; // once is enough
+  tellSwitch(fit.dataset.said);
+  fillIn(new URL(fit.href).searchParams);
+}
+
+function tellSwitch(words) {
+  const line = document.getElementById("variants-switched");
+  line.textContent = words;
+  line.hidden = !words;
+  const heard = document.getElementById("inputs-said");
+  if (words) heard.textContent = `${heard.textContent} ${words}`.trim();
+}
 
 prompt.addEventListener("input", () => {
   grow();
@@ -105,43 +128,68 @@ addEventListener("pageshow", (event) => {
   htmx.trigger("#quoter", "refresh");
 });
 
-// --- The Back button: browsers bring ticks back by their place, and cards change places. So we do it by name. ---
-const boxes = () => [...form.querySelectorAll(".variant input")];
-const chosen = () => boxes().filter((box) => box.checked).map((box) => box.value);
-const keep = () => history.replaceState({ ...history.state, variants: chosen() }, "");
+// --- Back and reload: browsers bring ticks back by their place, and cards change places. So we do it by name. ---
+const choices = () => [...document.querySelectorAll("#variant-cards [name=variants]")];
+const isOn = (choice) => choice.type === "hidden" || choice.checked;
+const chosen = () => choices().filter(isOn).map((choice) => choice.value);
+const shape = () => form.querySelector("[name=aspect_ratio]:checked")?.value;
+
+function keep() {
+  const isGone = Boolean(document.getElementById("inputs-gone"));
+  history.replaceState({ ...history.state, variants: chosen(), ratio: shape(), isOwn, isGone }, "");
+}
+form.addEventListener("inputs", keep);
 
 function hiddenChoice(slug) {
   return Object.assign(document.createElement("input"), { type: "hidden", name: "variants", value: slug });
 }
 
-function restore(kept) {
-  if (kept.join() === chosen().join()) return;
-  for (const box of boxes()) {
-    box.checked = kept.includes(box.value);
-    if (box.checked) box.disabled = false;
+/** Those of a card further down are asked for: the answer has every chosen card, and takes the place of these fields. */
+function choose(slugs) {
+  for (const choice of choices()) {
+    choice.checked = slugs.includes(choice.value);
+    if (choice.checked) choice.disabled = false;
+    else if (choice.type === "hidden") choice.remove();
   }
-  const here = boxes().map((box) => box.value);
-  const missing = kept.filter((slug) => !here.includes(slug));
-  // Those of a card further down are asked for: the answer has every chosen card, and takes the place of these fields.
+  const here = choices().map((choice) => choice.value);
+  const missing = slugs.filter((slug) => !here.includes(slug));
   document.getElementById("variant-cards").append(...missing.map(hiddenChoice));
+  return missing.length > 0;
+}
+
+function restore({ variants, ratio, isGone }) {
+  const isSame = variants.join() === chosen().join() && ratio === shape();
+  const isMissing = choose(variants);
+  const kept = [...form.querySelectorAll("[name=aspect_ratio]")].find((one) => one.value === ratio);
+  if (kept) Object.assign(kept, { checked: true, disabled: false });
+  if (!isGone) document.getElementById("inputs-gone")?.remove();
+  if (isSame && !("blocked" in summary().dataset)) return;
   addEventListener("DOMContentLoaded", () => {
-    if (missing.length) htmx.trigger("#carder", "refresh");
+    if (isMissing) htmx.trigger("#carder", "refresh");
     htmx.trigger("#quoter", "refresh");
   });
 }
-form.addEventListener("change", keep);
+
+form.addEventListener("change", (event) => {
+  if (event.target.name === "variants") {
+    isOwn = true;
+    tellSwitch("");
+  }
+  keep();
+});
 
 // --- Searching the variants must not lose a tick that was made while the answer was on its way ---
 let cardsBefore = [];
 document.body.addEventListener("htmx:beforeSwap", (event) => {
-  if (event.detail.target.id === "variant-cards") cardsBefore = boxes();
+  if (event.detail.target.id === "variant-cards") cardsBefore = choices();
 });
 document.body.addEventListener("htmx:afterSwap", () => {
   const list = document.getElementById("variant-cards");
   for (const before of cardsBefore) {
     const now = list.querySelector(`[value="${CSS.escape(before.value)}"]`);
-    if (now) now.checked = before.checked;
-    else if (before.checked) list.prepend(before.closest(".variant"));
+    if (now) now.checked = isOn(before);
+    else if (isOn(before)) list.prepend(before.closest(".variant") ?? before);
+    if (now?.checked) now.disabled = false;
   }
   cardsBefore = [];
 });
@@ -149,11 +197,12 @@ document.body.addEventListener("htmx:afterSwap", () => {
 document.body.addEventListener("htmx:afterSettle", () => {
   applyQuote();
   count();
+  followInputs();
 });
 
 // A text that came with the page counts as typed, so that the browser brings it back with the Back button.
 prompt.value = prompt.value;
-if (history.state?.variants) restore(history.state.variants);
+if (history.state?.variants) restore(history.state);
 applyQuote();
 grow();
 count();
