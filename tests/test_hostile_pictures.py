@@ -51,6 +51,8 @@ for folder in sys.argv[2:]:
         print(json.dumps([file.name, ended, time.monotonic() - began, peak]), flush=True)
 """
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:

@@ -28,7 +28,7 @@ from tests.fake_upstream import FakeUpstream
 from tests.making import FLEX_2K, KONTEXT, PRO, give, run_for
 from tests.parrot import Parrot
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.once]
 
 PLANTED = {
     "AIGENERATE_API_KEY": "sk-CanaryOne-4fa1b2c3d4e5",
