@@ -13,7 +13,7 @@ from playground.models import Job, Picture, Upstream, UpstreamState
 from tests.making import USD, give, job_for, picture_for, run_for
 from tests.racing import Outcome, Track
 
-pytestmark = pytest.mark.kills
+pytestmark = [pytest.mark.kills, pytest.mark.races]
 RUNNERS = 50
 COST = PRICE = 35_000
 

@@ -16,7 +16,7 @@ from tests.racing import Outcome, Track
 RUNNERS = 50
 PRICE = 35_000
 
-pytestmark = pytest.mark.kills
+pytestmark = [pytest.mark.kills, pytest.mark.races]
 
 
 def ends(outcomes: list[Outcome]) -> Counter[object]:

@@ -25,7 +25,7 @@ from tests.racing import Outcome, Track
 RUNNERS = 12
 ALICE = "alice@example.org"
 
-pytestmark = pytest.mark.kills
+pytestmark = [pytest.mark.kills, pytest.mark.races]
 
 
 @pytest.fixture
