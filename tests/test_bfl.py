@@ -218,7 +218,7 @@ def there(up: FakeBFL) -> BFL:
     return provider(up.base_url, up.api_key)
 
 
-@pytest.mark.parametrize("model", FIELDS)
+@pytest.mark.parametrize("model", sorted(FIELDS))
 def test_alices_order_becomes_a_picture(up: FakeBFL, model: str) -> None:
     started = create(there(up), replace(ORDER, model=model))
     report = look(there(up), started.upstream_id, started.memo)
@@ -230,7 +230,7 @@ def test_alices_order_becomes_a_picture(up: FakeBFL, model: str) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 4])
-@pytest.mark.parametrize("model", FIELDS)
+@pytest.mark.parametrize("model", sorted(FIELDS))
 def test_alices_edit_arrives_with_its_pictures(up: FakeBFL, model: str, count: int) -> None:
     inputs = tuple(picture(f"{n}.jpg", b"\xff\xd8\xff" + bytes([n])) for n in range(count))
     got = create(there(up), replace(ORDER, model=model, inputs=inputs))
