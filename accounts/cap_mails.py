@@ -1,7 +1,7 @@
 """Mails about caps: at half, at four fifths and at the end of "stop at", and at "warn at". Once per window and level.
 
 What counts is what was spent: what is only held may come back. A `CapNotice` is added and committed before its mail
-is sent, so that of any number of sweeps one sends it. Where the mail server did not take it the row goes again, and
+is sent (or not, for somebody who wants none: switching them on again tells nothing old), so that of any number of sweeps one sends it. Where the mail server did not take it the row goes again, and
 the next sweep tries once more; a process that is killed between the two has lost that one mail, and sends none twice.
 """
 
@@ -10,10 +10,8 @@ import smtplib
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
-from urllib.parse import urljoin
 
 from django.conf import settings
-from django.core.mail import EmailMultiAlternatives
 from django.db.models import (
     BigIntegerField,
     CharField,
@@ -27,11 +25,9 @@ from django.db.models import (
     Value,
 )
 from django.db.models.functions import Cast, Concat
-from django.template.loader import render_to_string
-from django.urls import reverse
 from django.utils import timezone
 
-from accounts import caps, credits, ledger
+from accounts import caps, credits, ledger, mails
 from accounts.models import Cap, CapNotice, CapWindow
 
 logger = logging.getLogger(__name__)
@@ -62,7 +58,7 @@ def send_due(least: int, now: datetime | None = None) -> int:
         starts = ledger.window_start(window, now)
         for cap in _due(window, starts, least)[:AT_ONCE]:
             notice = _noted(cap, starts, least)
-            if not notice.levels:
+            if not notice.levels or not mails.wants(cap.user, "cap"):
                 continue
             if not _send(notice, now):
                 return sent
@@ -75,12 +71,12 @@ def _due(window: str, starts: date, least: int) -> QuerySet[Cap]:
     """Caps past a level that nobody has been told of: one look-up by index a cap."""
     subject = Concat(Value("user:"), Cast(OuterRef("user_id"), CharField()), Value("/usd"))
     seen = CapWindow.objects.filter(subject=subject, window=window, starts=starts)
-    told = CapNotice.objects.filter(user=OuterRef("user"), window=window, starts=starts)
+    told = CapNotice.objects.filter(user=OuterRef("user"), key=None, window=window, starts=starts)
     untold: Any = Q()
     for level, passed in _passed(least).items():
         untold |= passed & ~Exists(told.filter(level=level))
     spent = Subquery(seen.values("spent")[:1], output_field=BigIntegerField())
-    rows = Cap.objects.filter(window=window, user__is_active=True).annotate(spent=spent)
+    rows = Cap.objects.filter(window=window, key=None, user__is_active=True).annotate(spent=spent)
     return rows.filter(untold, spent__gt=0).select_related("user").order_by("pk")
 
 
@@ -117,7 +113,9 @@ def _noted(cap: Cap, starts: date, least: int) -> Notice:
 
 def _note(cap: Cap, starts: date, level: str) -> bool:
     """True for the one who was first."""
-    return CapNotice.objects.get_or_create(user=cap.user, window=cap.window, starts=starts, level=level)[1]
+    return CapNotice.objects.get_or_create(
+        user=cap.user, key=None, window=cap.window, starts=starts, level=level
+    )[1]
 
 
 def _forget(notice: Notice) -> None:
@@ -131,7 +129,7 @@ def _forget(notice: Notice) -> None:
 def _send(notice: Notice, now: datetime) -> bool:
     """False where the mail server is not to be had, and then it is as if nothing had been noted."""
     try:
-        _mail(notice, now).send()
+        mails.send("cap", notice.cap.user, _said(notice, now))
     except smtplib.SMTPRecipientsRefused as refused:
         logger.warning(
             "A mail about a cap was refused for good or for now, and is not sent again: %s", refused
@@ -141,15 +139,6 @@ def _send(notice: Notice, now: datetime) -> bool:
         logger.warning("A mail about a cap has to wait: %r", error)
         return False
     return True
-
-
-def _mail(notice: Notice, now: datetime) -> EmailMultiAlternatives:
-    said = _said(notice, now)
-    mail = EmailMultiAlternatives(
-        subject=said["subject"], body=render_to_string("mail/cap.txt", said), to=[notice.cap.user.email]
-    )
-    mail.attach_alternative(render_to_string("mail/cap.html", said), "text/html")
-    return mail
 
 
 def _said(notice: Notice, now: datetime) -> dict[str, str]:
@@ -166,8 +155,7 @@ def _said(notice: Notice, now: datetime) -> dict[str, str]:
         "said": " ".join(lines),
         "consequence": _consequence(notice),
         "resets": f"It starts afresh {caps.resets_in_words(cap.window, now)}.",
-        "url": urljoin(settings.BASE_URL, reverse("caps")) if settings.BASE_URL else "",
-        "host": settings.BASE_URL,
+        "url": mails.link("caps"),
     }
 
 

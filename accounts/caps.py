@@ -3,7 +3,7 @@
 Nothing here decides whether money moves: `accounts.ledger` does, by the condition of an UPDATE.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
@@ -11,7 +11,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from accounts import credits, ledger
-from accounts.models import Cap, CapWindow, User
+from accounts.models import ApiKey, Cap, CapWindow, User
 
 BEFORE = 2  # periods shown beside the one that runs
 _PACE_DAYS = 7
@@ -81,12 +81,35 @@ class Standing:
 def standings(user: User, now: datetime | None = None) -> list[Standing]:
     """All three, set or not, with their history. Two queries."""
     now = now or timezone.now()
-    set_by = {cap.window: cap for cap in Cap.objects.filter(user=user)}
+    set_by = {cap.window: cap for cap in Cap.objects.filter(user=user, key=None)}
     seen = _seen(user, now)
     return [
         _standing(window, set_by.get(window) or Cap(), seen, user.date_joined, now)
-        for window in Cap.Window.values
+        for window in Cap.OF_ACCOUNT
     ]
+
+
+def key_standings(keys: Collection[ApiKey], now: datetime | None = None) -> dict[int, list[Standing]]:
+    """By key: a day, a month and all time, capped or not. Two queries, however many keys.
+
+    A key and the one that it replaces have seen the same.
+    """
+    now = now or timezone.now()
+    set_by = {(cap.key_id, cap.window): cap for cap in Cap.objects.filter(key__in=keys)} if keys else {}
+    rows = CapWindow.objects.filter(
+        subject__in={ledger.spending_by(key) for key in keys},
+        starts__in={ledger.window_start(window, now) for window in Cap.OF_KEY},
+    )
+    seen: dict[str, dict[tuple[str, date], CapWindow]] = {}
+    for row in rows if keys else ():
+        seen.setdefault(row.subject, {})[row.window, row.starts] = row
+    return {
+        key.pk: [
+            _bare(window, set_by.get((key.pk, window)) or Cap(), seen.get(ledger.spending_by(key), {}), now)
+            for window in Cap.OF_KEY
+        ]
+        for key in keys
+    }
 
 
 def hit(user: User, least: int, now: datetime | None = None) -> list[Standing]:
@@ -94,7 +117,7 @@ def hit(user: User, least: int, now: datetime | None = None) -> list[Standing]:
     if not user.has_caps:
         return []
     now = now or timezone.now()
-    stops = list(Cap.objects.filter(user=user, limit__isnull=False))
+    stops = list(Cap.objects.filter(user=user, key=None, limit__isnull=False))
     running = {window: ledger.window_start(window, now) for window in (Cap.Window.DAY, Cap.Window.MONTH)}
     rows = CapWindow.objects.filter(subject=ledger.spending_of(user), starts__in=set(running.values()))
     seen = {(row.window, row.starts): row for row in rows} if stops else {}
@@ -123,7 +146,8 @@ def _bare(window: str, cap: Cap, seen: Seen, now: datetime) -> Standing:
     if window == Cap.Window.JOB:
         return Standing(window, cap.limit, cap.warn_at)
     row = seen.get((window, ledger.window_start(window, now))) or CapWindow()
-    return Standing(window, cap.limit, cap.warn_at, row.spent, row.reserved, resets_in_words(window, now))
+    resets = "" if window == Cap.Window.TOTAL else resets_in_words(window, now)
+    return Standing(window, cap.limit, cap.warn_at, row.spent, row.reserved, resets)
 
 
 def _standing(window: str, cap: Cap, seen: Seen, joined: datetime, now: datetime) -> Standing:
@@ -158,10 +182,10 @@ def resets_in_words(window: str, now: datetime) -> str:
     """`at midnight UTC, in 8 hours` or `on 1 December at midnight UTC, in 9 days`."""
     end = ledger.window_end(window, now)
     on = f"on {end.day} {end:%B} " if window == Cap.Window.MONTH else ""
-    return f"{on}at midnight UTC, in {_long(end - now)}"
+    return f"{on}at midnight UTC, in {span_in_words(end - now)}"
 
 
-def _long(span: timedelta) -> str:
+def span_in_words(span: timedelta) -> str:
     """Rounded down, so that nobody comes back too late; the last hour in minutes."""
     minutes = max(int(span.total_seconds()) // 60, 1)
     for size, name in ((1440, "day"), (60, "hour"), (1, "minute")):
@@ -234,16 +258,16 @@ def hit_in_words(standing: Standing, least: int) -> str:
 def put(user: User, window: str, *, stop: int | None, warn: int | None) -> None:
     """Sets one cap, from this moment on; both None removes it."""
     if stop is None and warn is None:
-        Cap.objects.filter(user=user, window=window).delete()
+        Cap.objects.filter(user=user, key=None, window=window).delete()
         return
     changes = {"limit": stop, "warn_at": warn}
-    Cap.objects.update_or_create(user=user, window=Cap.Window(window), defaults=changes)
+    Cap.objects.update_or_create(user=user, key=None, window=Cap.Window(window), defaults=changes)
 
 
 @transaction.atomic
 def put_stops(user: User, stops: Mapping[str, int | None]) -> None:
     """Sets where these caps stop; None removes one wholly. A warning that could never come any more goes, too."""
     for window, stop in stops.items():
-        known = Cap.objects.filter(user=user, window=window).first() or Cap()
+        known = Cap.objects.filter(user=user, key=None, window=window).first() or Cap()
         warn = known.warn_at if stop is not None and (known.warn_at or 0) < stop else None
         put(user, window, stop=stop, warn=warn)

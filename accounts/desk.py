@@ -1,5 +1,6 @@
 """What the pages of the operator's desk (Django's admin) have in common: fast with a million rows, and nothing by accident."""
 
+import hashlib
 import secrets
 from collections.abc import Callable
 from typing import Any
@@ -7,13 +8,15 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.core.paginator import Paginator
+from django.db import transaction
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils.functional import cached_property
 
-from accounts import credits
+from accounts import credits, ledger, trail
+from accounts.models import Deed
 
 MOST_AT_ONCE = 200
 
@@ -48,6 +51,12 @@ class Desk(admin.ModelAdmin):
         words = search_term.strip().replace("\x00", "")
         return (self.found(queryset, words) if words else queryset), False
 
+    def construct_change_message(  # type: ignore[override]
+        self, request: HttpRequest, form: Any, formsets: Any, add: bool = False
+    ) -> str:
+        """What the trail keeps of a form: old and new values, not the names of fields alone."""
+        return trail.told(form, formsets or [], added=add)
+
 
 class ReadOnly(Desk):
     """To look at. Not even a superuser adds, changes or deletes here."""
@@ -65,7 +74,7 @@ class ReadOnly(Desk):
 class ReasonForm(forms.Form):
     """Asks why. `once` makes a form that is sent twice one deed."""
 
-    reason = forms.CharField(max_length=200)
+    reason = forms.CharField(max_length=200, widget=forms.TextInput(attrs={"class": "vTextField"}))
     once = forms.CharField(max_length=64, widget=forms.HiddenInput, initial=lambda: secrets.token_hex(16))
 
 
@@ -78,23 +87,46 @@ def ask(
     *,
     title: str,
     done: str,
+    back: str = "",
+    context: dict[str, Any] | None = None,
 ) -> HttpResponse:
-    """The page between choosing rows and doing something to them. `deed` returns whether it changed anything."""
+    """The page between choosing rows and doing something to them. `deed` returns whether it changed anything.
+
+    Where money says no, the form says why.
+    """
     chosen = list(rows[:MOST_AT_ONCE])
     form = form_class(request.POST or None)
+    back = back or changelist_url(desk.model)
     if request.method == "POST" and form.is_valid() and chosen:
-        changed = sum(deed(row, form.cleaned_data) for row in chosen)
-        desk.message_user(request, f"{done}: {changed} of {len(chosen)}.")
-        return HttpResponseRedirect(changelist_url(desk.model))
-    context = {
+        try:
+            changed = sum(_whole(deed, row, title, form.cleaned_data) for row in chosen)
+        except ledger.Refusal as no:
+            form.add_error(None, str(no))
+        else:
+            desk.message_user(request, f"{done}: {changed} of {len(chosen)}.")
+            return HttpResponseRedirect(back)
+    asked = {
         **desk.admin_site.each_context(request),
         "title": title,
         "form": form,
         "rows": chosen,
         "opts": desk.model._meta,
-        "back": changelist_url(desk.model),
+        "back": back,
+        "list": changelist_url(desk.model),
+        **(context or {}),
     }
-    return render(request, "admin/ask.html", context)
+    return render(request, "admin/ask.html", asked)
+
+
+def _whole(deed: Callable[[Any, dict[str, Any]], bool], row: Any, title: str, asked: dict[str, Any]) -> bool:
+    """The deed and its entry in the trail, or neither."""
+    with transaction.atomic():
+        return _is_first(row, title, asked.get("once", "")) and deed(row, asked)
+
+
+def _is_first(row: Any, title: str, once: str) -> bool:
+    name = f"{title}:{row._meta.label_lower}:{row.pk}:{once}"
+    return Deed.objects.get_or_create(name=hashlib.sha256(name.encode()).hexdigest())[1]
 
 
 def changelist_url(model: type[Model]) -> str:

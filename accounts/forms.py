@@ -11,7 +11,7 @@ from django.db import IntegrityError, transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from accounts import credits
+from accounts import credits, mails, zones
 from accounts.adapter import is_taken
 from accounts.addresses import canonical
 from accounts.caps import Standing
@@ -109,3 +109,72 @@ class CapForm(forms.Form):
         if warn is not None and stop is not None and warn >= stop:
             self.add_error("warn", "A warning must come before the stop: choose less than “stop at”.")
         return asked
+
+
+# --- The account's own desk -----------------------------------------------------------------------------
+class ProfileForm(forms.ModelForm):
+    class Meta:
+        model = User
+        fields = ["name", "time_zone"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["name"].widget.attrs["autocomplete"] = "name"
+        self.fields["time_zone"].widget.attrs |= {
+            "list": "zones",
+            "autocomplete": "off",
+            "spellcheck": "false",
+        }
+
+    def clean_time_zone(self) -> str:
+        """Spelt in any case, and with blanks for underscores: `new york` alone is not one, `america/new york` is."""
+        typed = self.cleaned_data["time_zone"].strip()
+        spelt = typed.replace(" ", "_").casefold()
+        found = next((name for name in zones.known() if name.casefold() == spelt), None)
+        if typed and found is None:
+            raise ValidationError(
+                "This is no time zone that we know. Choose one of the list, such as Europe/Berlin."
+            )
+        return found or ""
+
+    def save(self, commit: bool = True) -> User:
+        """Its own columns, and no other of the row as it was when the page was asked for."""
+        self.instance.save(update_fields=self._meta.fields)
+        return self.instance
+
+
+class NotificationsForm(forms.Form):
+    """One box a kind of mail that may be switched off; ticked means wanted."""
+
+    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.user = user
+        for kind in mails.optional():
+            self.fields[kind.name] = forms.BooleanField(
+                label=kind.title, help_text=kind.says, required=False, initial=mails.wants(user, kind.name)
+            )
+
+    def save(self) -> None:
+        self.user.muted = [name for name, is_wanted in self.cleaned_data.items() if not is_wanted]
+        self.user.save(update_fields=["muted"])
+
+
+class DeletionForm(forms.Form):
+    """Typing the address is the last question."""
+
+    address = forms.CharField(label="Your e-mail address", max_length=254)
+
+    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.user = user
+        self.fields["address"].widget.attrs |= {
+            "autocomplete": "off",
+            "spellcheck": "false",
+            "inputmode": "email",
+        }
+
+    def clean_address(self) -> str:
+        typed: str = self.cleaned_data["address"]
+        if canonical(typed) != self.user.canonical_email:
+            raise ValidationError("This is not the address of your account.")
+        return typed

@@ -5,13 +5,14 @@ a `Transfer` moves it and is never changed. Whatever two requests at once could 
 by the condition of an UPDATE, never by a look before it. Rows are locked in one order everywhere: cap windows by
 name, then the person's wallet, then the house's wallet, which all share and which is therefore held the shortest.
 So a transaction may make several holds, but captures, releases or grants of one person only: those of two people
-in one transaction would lock in two orders.
+in one transaction would lock in two orders. One that closes several holds takes their windows first: `accounts.locks`.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
@@ -20,13 +21,14 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from accounts import credits, rows
-from accounts.models import Cap, CapUse, CapWindow, Hold, Transfer, User, Wallet
+from accounts.models import ApiKey, Cap, CapUse, CapWindow, Hold, Transfer, User, Wallet
 
 SIGNUP_BUDGET = "house:signup/usd"
 PREVIEW_BUDGET = "house:preview/usd"
 # The most that one promise or grant can be for: $1,000,000,000. Sums of many stay far inside a BIGINT, which matters,
 # because SQLite turns a sum that does not fit into a float, without a word.
 MOST_MICROS = 10**15
+EVER = date(2000, 1, 1)  # the first day of the window that never ends
 _BIGINT_MAX = 2**63 - 1
 
 # The statements that decide races, word for word. Rows are locked while they run: as SQL they take a twentieth of
@@ -58,10 +60,21 @@ _SPEND = """
     UPDATE accounts_capuse SET spent = CASE WHEN reserved < %(most)s THEN reserved ELSE %(most)s END
      WHERE hold_id = %(id)s
 """
+_GIVE_BACK = """
+    UPDATE accounts_hold SET refunded = refunded + %(amount)s
+     WHERE id = %(id)s AND state = 'captured' AND refunded + %(amount)s <= captured
+"""
+_CAPS = """
+    SELECT key_id, "window", "limit", warn_at FROM accounts_cap
+     WHERE user_id = %(user)s AND (key_id IS NULL OR key_id = %(key)s)
+"""
+_OF_USER = "SELECT id, name, posted, held FROM accounts_wallet WHERE user_id = %(user)s"
 _HOUSE = "SELECT id, posted, held FROM accounts_wallet WHERE name = %(name)s"
 _ADD = """
     UPDATE accounts_wallet SET posted = posted + %(posted)s, held = held + %(held)s WHERE id = %(id)s RETURNING posted
 """
+
+_LOCK = "UPDATE accounts_wallet SET held = held WHERE id = %(id)s RETURNING posted - held"
 
 
 @dataclass(frozen=True)
@@ -111,9 +124,12 @@ class CapReached(Refusal):
     def __init__(self, cap: Limit, *, used: int, asked: int, now: datetime) -> None:
         self.subject, self.window, self.limit = cap.subject, cap.window, cap.limit or 0
         self.used, self.asked = used, asked
-        self.resets = None if cap.window == Cap.Window.JOB else window_end(cap.window, now)
+        self.resets = (
+            window_end(cap.window, now) if cap.window in (Cap.Window.DAY, Cap.Window.MONTH) else None
+        )
         # Whether the person themselves can change it.
-        self.is_own = cap.subject.startswith("user:") and cap.subject.endswith("/usd")
+        self.is_own = cap.subject.startswith(("user:", "key:")) and cap.subject.endswith("/usd")
+        self.is_of_key = cap.subject.startswith("key:")
         super().__init__(_in_words(self))
 
 
@@ -129,11 +145,18 @@ def _in_words(reached: CapReached) -> str:
     if reached.window == Cap.Window.JOB:
         return f"Your cap is {limit} for one picture, and this one costs {credits.usd(reached.asked)}."
     asked = credits.usd(reached.asked)
-    return f"Your {reached.window} cap of {limit} would be crossed: {used} is spent or held, and this needs {asked}."
+    whose = f"This key's {reached.window}" if reached.is_of_key else f"Your {reached.window}"
+    return f"{whose} cap of {limit} would be crossed: {used} is spent or held, and this needs {asked}."
 
 
 # --- Wallets, caps and their windows ------------------------------------------------------------------
 def wallet_of(user: User) -> Wallet:
+    return _wallet(user, _fetch(_OF_USER, user=user.pk))
+
+
+def _wallet(user: User, found: Sequence[tuple[Any, ...]]) -> Wallet:
+    for pk, name, posted, held in found:
+        return Wallet(id=pk, name=name, user_id=user.pk, posted=posted, held=held)
     return Wallet.objects.get_or_create(user=user, defaults={"name": f"user:{user.pk}"})[0]
 
 
@@ -143,14 +166,25 @@ def house(name: Wallet.House) -> Wallet:
     return Wallet.objects.get_or_create(name=name.value)[0]
 
 
+def lock(wallet: Wallet) -> int:
+    """What is available in it. Until our transaction ends nobody else can change that: the row is ours.
+
+    For who takes as much as there is. A person's wallet first, then the house's by name, as everywhere.
+    """
+    [(available,)] = _fetch(_LOCK, id=wallet.pk)
+    return int(available)
+
+
 def window_start(window: str, now: datetime) -> date:
     """The first UTC day of the window that `now` is in."""
+    if window == Cap.Window.TOTAL:
+        return EVER
     today = now.astimezone(UTC).date()
     return today.replace(day=1) if window == Cap.Window.MONTH else today
 
 
 def window_end(window: str, now: datetime) -> datetime:
-    """When that window is over and its cap starts afresh."""
+    """When that day or month is over and its cap starts afresh."""
     start = window_start(window, now)
     if window == Cap.Window.MONTH:
         start = (start + timedelta(days=32)).replace(day=1)
@@ -171,16 +205,50 @@ def spending_of(user: User) -> str:
     return f"user:{user.pk}/usd"
 
 
-def account_limits(user: User, each: int) -> list[Limit]:
-    """What bounds a paid picture of `each` micro-dollars. Day and month are counted even where no cap is set, so
-    that a cap set in the middle of a window knows what was spent before it."""
-    caps = {cap.window: cap for cap in Cap.objects.filter(user=user)}
-    return [_own_limit(user, window, caps.get(window), each) for window in Cap.Window.values]
+def spending_by(key: ApiKey) -> str:
+    """The subject of the windows that count what one API key ordered, and those before it that it replaces."""
+    return f"key:{key.origin_id or key.pk}/usd"
 
 
-def _own_limit(user: User, window: str, cap: Cap | None, each: int) -> Limit:
-    limit, warn_at = (cap.limit, cap.warn_at) if cap else (None, None)
-    return Limit(spending_of(user), window, limit, each, warn_at)
+def account_limits(user: User, each: int, key: ApiKey | None = None) -> list[Limit]:
+    """What bounds a paid picture of `each` micro-dollars, ordered by `key` or on a page. All windows are counted even
+    where no cap is set, so that a cap set in the middle of one knows what was spent before it."""
+    return account(user, key).limits(each)
+
+
+@dataclass(frozen=True)
+class Account:
+    """Who pays, and what was set for them and for the key."""
+
+    user: User
+    key: ApiKey | None
+    wallet: Wallet
+    set: Mapping[tuple[int | None, str], tuple[int | None, int | None]]
+
+    def limits(self, each: int) -> list[Limit]:
+        """As `account_limits`."""
+        user, key, caps = self.user, self.key, self.set
+        limits = [
+            _limit(spending_of(user), window, caps.get((None, window)), each) for window in Cap.OF_ACCOUNT
+        ]
+        if key is not None:
+            limits += [
+                _limit(spending_by(key), window, caps.get((key.pk, window)), each) for window in Cap.OF_KEY
+            ]
+        return limits
+
+
+def account(user: User, key: ApiKey | None = None) -> Account:
+    """The wallet and the caps, in one round trip."""
+    asked = {"user": user.pk, "key": key.pk if key else None}
+    found, caps = rows.together([(_OF_USER, asked), (_CAPS, asked)])
+    by_window = {(key_id, window): (limit, warn_at) for key_id, window, limit, warn_at in caps.rows}
+    return Account(user, key, _wallet(user, found.rows), by_window)
+
+
+def _limit(subject: str, window: str, cap: tuple[int | None, int | None] | None, each: int) -> Limit:
+    limit, warn_at = cap or (None, None)
+    return Limit(subject, window, limit, each, warn_at)
 
 
 def preview_limits(user: User, cost_each: int) -> list[Limit]:
@@ -197,7 +265,14 @@ def hold(wallet: Wallet, promises: Sequence[Promise], limits: Sequence[Limit] = 
     """Holds all of the promises, each within every limit, or none of them.
 
     Raises NotEnoughCredit or CapReached (nothing is left behind), IntegrityError where a business id has happened.
-    The rows are written before the caps and the wallet are touched, so that those stay locked the shortest.
+    """
+    return hold_inside(wallet, promises, limits)
+
+
+def hold_inside(wallet: Wallet, promises: Sequence[Promise], limits: Sequence[Limit] = ()) -> list[Hold]:
+    """As `hold`, without a savepoint: for a transaction that ends with whatever this raises.
+
+    Caps and wallet are taken in one round trip, and looked at afterwards: so they stay locked the shortest.
     """
     if not promises:
         return []
@@ -208,20 +283,44 @@ def hold(wallet: Wallet, promises: Sequence[Promise], limits: Sequence[Limit] = 
         (limit for limit in limits if limit.window != Cap.Window.JOB),
         key=lambda cap: (cap.subject, cap.window),
     )
-    windows = _windows(counted, now)
-    holds = Hold.objects.bulk_create(
+    holds = [
         Hold(wallet=wallet, business_id=p.business_id, amount=p.amount, memo=p.memo, created=now)
         for p in promises
-    )
-    CapUse.objects.bulk_create(
-        CapUse(hold=held, window=window, reserved=limit.each)
+    ]
+    windows = _windows_and_holds(counted, holds, now)
+    uses = [
+        CapUse(hold_id=held.pk, window_id=window, reserved=limit.each)
         for held in holds
         for limit, window in zip(counted, windows, strict=True)
+    ]
+    total = sum(promise.amount for promise in promises)
+    amounts = [limit.each * len(promises) for limit in counted]
+    taken = rows.together(
+        [
+            *map(_reserving, counted, windows, amounts),
+            *([(_HOLD, {"id": wallet.pk, "amount": total})] if total else []),
+            *([rows.inserting(uses)] if uses else []),
+        ]
     )
-    for limit, window in zip(counted, windows, strict=True):
-        _reserve(limit, window, limit.each * len(promises), now)
-    _hold_in_wallet(wallet, sum(promise.amount for promise in promises))
+    counts = [result.count for result in taken]
+    _check_reserved(counts, counted, windows, amounts, now)
+    if total and not counts[len(counted)]:
+        wallet.refresh_from_db()
+        raise NotEnoughCredit(needed=total, available=wallet.available)
     return holds
+
+
+def _check_reserved(
+    counts: Sequence[int],
+    counted: Sequence[Limit],
+    windows: Sequence[int],
+    amounts: Sequence[int],
+    now: datetime,
+) -> None:
+    for count, limit, window, amount in zip(counts, counted, windows, amounts, strict=False):
+        if not count:
+            seen = CapWindow.objects.get(pk=window)
+            raise CapReached(limit, used=seen.spent + seen.reserved, asked=amount, now=now)
 
 
 def _check_amounts(amounts: Sequence[int]) -> None:
@@ -236,31 +335,32 @@ def _check_jobs(limits: Sequence[Limit], now: datetime) -> None:
             raise CapReached(limit, used=0, asked=limit.each, now=now)
 
 
-def _windows(counted: Sequence[Limit], now: datetime) -> list[CapWindow]:
-    """The rows of these caps, in the same order; made where a window has only just begun."""
+def _windows_and_holds(counted: Sequence[Limit], holds: Sequence[Hold], now: datetime) -> list[int]:
+    """Writes the holds; returns the ids of these caps' rows, in the same order, made where a window has only just begun."""
     wanted = [(limit.subject, limit.window, window_start(limit.window, now)) for limit in counted]
-    rows = CapWindow.objects.filter(
-        subject__in={subject for subject, _, _ in wanted}, starts__in={starts for _, _, starts in wanted}
-    )
-    known = {(row.subject, row.window, row.starts): row for row in rows} if wanted else {}
+    subjects = sorted({subject for subject, _, _ in wanted})
+    firsts = [connection.ops.adapt_datefield_value(day) for day in sorted({starts for *_, starts in wanted})]
+    look = (_windows_query(len(subjects), len(firsts)), [*subjects, *firsts])
+    added, *found = rows.together([rows.inserting(holds), *([look] if counted else [])])
+    rows.take_ids(holds, added)
+    known = {(subject, window, starts): pk for seen in found for pk, subject, window, starts in seen.rows}
     return [known.get(key) or _new_window(*key) for key in wanted]
 
 
-def _new_window(subject: str, window: str, starts: date) -> CapWindow:
-    return CapWindow.objects.get_or_create(subject=subject, window=window, starts=starts)[0]
+@lru_cache(maxsize=20)
+def _windows_query(subjects: int, firsts: int) -> str:
+    some, days = ", ".join(["%s"] * subjects), ", ".join(["%s"] * firsts)
+    columns = 'id, subject, "window", starts'
+    return f"SELECT {columns} FROM accounts_capwindow WHERE subject IN ({some}) AND starts IN ({days})"  # noqa: S608
 
 
-def _reserve(limit: Limit, window: CapWindow, amount: int, now: datetime) -> None:
+def _new_window(subject: str, window: str, starts: date) -> int:
+    return CapWindow.objects.get_or_create(subject=subject, window=window, starts=starts)[0].pk
+
+
+def _reserving(limit: Limit, window_id: int, amount: int) -> rows.Statement:
     most = _BIGINT_MAX if limit.limit is None else min(limit.limit, _BIGINT_MAX)
-    if not _rows(_RESERVE, id=window.pk, amount=amount, limit=most):
-        window.refresh_from_db()
-        raise CapReached(limit, used=window.spent + window.reserved, asked=amount, now=now)
-
-
-def _hold_in_wallet(wallet: Wallet, amount: int) -> None:
-    if amount and not _rows(_HOLD, id=wallet.pk, amount=amount):
-        wallet.refresh_from_db()
-        raise NotEnoughCredit(needed=amount, available=wallet.available)
+    return _RESERVE, {"id": window_id, "amount": amount, "limit": most}
 
 
 def _rows(statement: str, **values: Any) -> int:
@@ -346,6 +446,15 @@ def _let_go(held: Hold) -> None:
         _add(held.wallet, 0, -held.amount)
 
 
+def count_refund(hold_id: int, micros: int) -> bool:
+    """Counts it against what a captured hold took: False where more would be given back than was taken.
+
+    Moves nothing: `accounts.refunds` does, in the same transaction.
+    """
+    _check_amounts([micros])
+    return bool(_rows(_GIVE_BACK, id=hold_id, amount=micros))
+
+
 def _uses(held: Hold) -> list[tuple[int, int]]:
     """The windows and what they have reserved, in the order in which `hold` locks them."""
     return _fetch(_USES, id=held.pk)
@@ -366,11 +475,12 @@ def _post(
     *,
     memo: str,
     hold: Hold | None = None,
+    about: Hold | None = None,
     actor: User | None = None,
 ) -> None:
     """Moves money: the person's side first, whose new balance the row remembers, the house's side last.
 
-    A transfer out of a `hold` ends what was held, too.
+    A transfer out of a `hold` ends what was held, too; one that is only `about` a hold does not.
     """
     ends_held = hold.amount if hold else 0
     first, last = sorted([(debit, -amount, -ends_held), (credit, amount, 0)], key=_house_last)
@@ -382,7 +492,7 @@ def _post(
         credit=credit,
         amount=amount,
         user_balance=None if first[0].user_id is None else balance,
-        hold=hold,
+        hold=hold or about,
         memo=memo,
         actor=actor,
         created=(hold and hold.closed) or timezone.now(),
@@ -405,9 +515,15 @@ def grant(user: User, micros: int, *, business_id: str, memo: str, actor: User |
     """Gives credits out of goodwill. False where this business id has happened."""
     if micros <= 0:
         raise ValueError("A grant must be more than 0 micro-dollars.")
-    _check_amounts([micros])
-    return _once(
-        business_id, Transfer.Kind.GRANT, Wallet.House.GOODWILL, wallet_of(user), micros, memo, actor
+    source = house(Wallet.House.GOODWILL)
+    return move(
+        business_id,
+        Transfer.Kind.GRANT,
+        debit=source,
+        credit=wallet_of(user),
+        micros=micros,
+        memo=memo,
+        actor=actor,
     )
 
 
@@ -422,25 +538,32 @@ def book_suspected_cost(micros: int, *, business_id: str, memo: str, is_preview:
     upstream = house(Wallet.House.UPSTREAM)
     if not is_preview:
         kind = Transfer.Kind.SUSPECTED_COST
-        return _once(business_id, kind, Wallet.House.SUSPENSE, upstream, micros, memo, None)
+        source = house(Wallet.House.SUSPENSE)
+        return move(business_id, kind, debit=source, credit=upstream, micros=micros, memo=memo)
     counted = Limit(PREVIEW_BUDGET, Cap.Window.DAY, None, micros)
     [held] = hold(house(Wallet.House.SUSPENSE), [Promise(business_id, micros, memo)], [counted])
     return capture(held.pk, to=upstream, kind=Transfer.Kind.SUSPECTED_COST)
 
 
-def _once(
+def move(
     business_id: str,
     kind: Transfer.Kind,
-    source: Wallet.House,
+    *,
+    debit: Wallet,
     credit: Wallet,
     micros: int,
     memo: str,
-    actor: User | None,
+    hold: Hold | None = None,
+    actor: User | None = None,
 ) -> bool:
-    debit = house(source)
+    """Moves money that no hold has promised. False where this business id has happened, and then nothing moves.
+
+    IntegrityError where a person's wallet would have less than is held in it. `hold`: the closed one it is about.
+    """
+    _check_amounts([micros])
     try:
         with transaction.atomic():
-            _post(business_id, kind, debit, credit, micros, memo=memo, actor=actor)
+            _post(business_id, kind, debit, credit, micros, memo=memo, about=hold, actor=actor)
     except IntegrityError:
         if Transfer.objects.filter(business_id=business_id).exists():
             return False

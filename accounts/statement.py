@@ -1,5 +1,6 @@
 """A person's statement: every movement of their wallet, newest first. Reads only."""
 
+import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +13,8 @@ from accounts.models import Hold, Transfer, Wallet
 PAGE = 50
 # What a business id is about, and the page that shows it.
 _PAGES = {"job": "job", "keep": "picture"}
+# The same, where the id may have more parts, and the first is spelt without dashes.
+_PURCHASES = ("purchase", "payback", "dispute")
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ def page(wallet: Wallet, before: int | None = None) -> tuple[list[Line], int | N
 
 
 def _newest(rows: QuerySet[Transfer], before: int | None) -> Iterable[Transfer]:
-    return (rows.filter(pk__lt=before) if before else rows).order_by("-pk")[: PAGE + 1]
+    rows = rows.filter(pk__lt=before) if before else rows
+    return rows.select_related("hold").order_by("-pk")[: PAGE + 1]
 
 
 def _line(row: Transfer, wallet: Wallet) -> Line:
@@ -53,15 +57,22 @@ def _line(row: Transfer, wallet: Wallet) -> Line:
         at=row.created,
         kind=row.get_kind_display(),
         memo=row.memo if row.memo != row.get_kind_display() else "",
-        url=page_of(row.business_id),
+        url=page_of(_about(row)),
         change=row.amount if row.credit_id == wallet.pk else -row.amount,
         balance=row.user_balance,
     )
 
 
+def _about(row: Transfer) -> str:
+    """A refund is about what was paid then."""
+    return row.hold.business_id if row.kind == Transfer.Kind.REFUND and row.hold else row.business_id
+
+
 def page_of(business_id: str) -> str:
     """Where the thing that was paid for can be seen; empty where there is no such page."""
     about, _, key = business_id.partition(":")
+    if about in _PURCHASES:
+        return reverse("top_up", args=[uuid.UUID(key[:32])])
     return reverse(_PAGES[about], args=[key]) if about in _PAGES else ""
 
 

@@ -11,12 +11,13 @@ from accounts.models import User
 
 
 def give(user: User) -> bool:
-    """Gives what is due. False where nothing is, or where this person has had it under another address.
+    """Gives what is due. False where nothing is, where the account is shut, or where this person has had it under
+    another address.
 
     Raises CapReached, and leaves it due, where today's budget is used up.
     """
     with transaction.atomic():
-        due = User.objects.filter(pk=user.pk, awaits_welcome=True)
+        due = User.objects.filter(pk=user.pk, awaits_welcome=True, is_active=True)
         if not due.update(awaits_welcome=False):
             return False
         user.awaits_welcome = False

@@ -119,4 +119,15 @@ def _upstreams() -> list[Any]:
         return []
 
 
-ALL = [values, hosts, spelling, sealed_keys, fetched_inputs]
+def processes(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """playground.E002: web processes that would each count calls for themselves."""
+    if settings.REDIS_URL or settings.WEB_PROCESSES == 1:
+        return []
+    hint = "Set REDIS_URL, where they count together, or WEB_PROCESSES=1 and more WEB_THREADS."
+    many = (
+        f"WEB_PROCESSES is {settings.WEB_PROCESSES}, and without Redis each would grant the whole rate limit."
+    )
+    return [Error(many, hint=hint, id="playground.E002")]
+
+
+ALL = [values, processes, hosts, spelling, sealed_keys, fetched_inputs]

@@ -1,8 +1,9 @@
 """The loop that sees jobs through: one asyncio loop per worker process, hundreds of jobs at a time.
 
 A drive claims due jobs by lease, keeps the leases while it lives, and lets go of what waits when it ends, so that
-the next drive goes on. What is done for each job is in `playground.steps`. Database work runs on one thread, image work
-on as many as there are cores, HTTP on one client. If the process is killed at any line, the leases run out and another drive finds each job in the state that
+the next drive goes on. What is done for each job is in `playground.steps`; beside them, `playground.deliveries` tells
+customers how their jobs ended. Database work runs on one thread, image work on as many as there are cores, HTTP on one
+client. If the process is killed at any line, the leases run out and another drive finds each job in the state that
 was written down before the line was reached.
 """
 
@@ -21,6 +22,7 @@ from django.utils import timezone
 
 from playground import drives, jobs, upkeep
 from playground.commits import Commits
+from playground.deliveries import Deliveries
 from playground.models import Job
 from playground.steps import LetGo, Steps
 
@@ -51,16 +53,20 @@ class Drive:
         self.commit = Commits()
         self.ending = asyncio.Event()
         self.steps = Steps(self.commit, self.ending)
+        self.deliveries = Deliveries(self.commit, self.ending)
         self.tasks: dict[uuid.UUID, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
         async with self.steps.open():
             beats = asyncio.create_task(self._beat())
+            messages = asyncio.create_task(self.deliveries.run())
             try:
                 await self._claim_until_ending()
                 await self._drain()
             finally:
                 beats.cancel()
+                self.ending.set()
+                await messages
                 await self.commit(drives.leave, self.owner)
                 await self.commit.close()
 
@@ -126,6 +132,8 @@ class Drive:
             self.tasks.pop(job.pk, None)
             self.steps.in_flight = len(self.tasks)
             self.steps.forget(job.pk)
+            if job.key_id is not None:
+                self.deliveries.wake.set()
 
 
 def _from_now(seconds: float) -> datetime:

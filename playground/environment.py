@@ -22,6 +22,7 @@ UNUSABLE = (
     Path(tempfile.gettempdir()) / "flux-playground-without-data-dir"
 )  # so that the checks can still run
 SECRET_LEAST = 32  # characters
+SQLITE = "playground.sqlite3"
 DOCUMENTED = frozenset(
     {
         "DATA_DIR",
@@ -32,12 +33,18 @@ DOCUMENTED = frozenset(
         "BASE_URL",
         "EMAIL_URL",
         "EMAIL_FROM",
+        "OPERATOR_EMAIL",
+        "OPERATOR_NAME",
         "DEBUG",
         "LOG_LEVEL",
         "SIGNUP_GRANT_USD",
         "SIGNUP_BUDGET_USD_PER_DAY",
         "PREVIEWS_PER_DAY",
         "PREVIEW_BUDGET_USD_PER_DAY",
+        "STRIPE_SECRET_KEY",
+        "STRIPE_WEBHOOK_SECRET",
+        "STRIPE_API_BASE",
+        "TOPUP_USD",
         "AIGENERATE_API_KEY",
         "AIGENERATE_BASE_URL",
         "KIE_API_KEY",
@@ -51,7 +58,13 @@ DOCUMENTED = frozenset(
         "MIN_FREE_MB",
         "SANDBOX_DELAY_S",
         "NET_ALLOWED_HOSTS",
+        "API_RATE_LIMIT",
+        "API_WAITING",
+        "API_WAIT_S",
+        "API_RATE_LIMIT_ACCOUNT",
+        "API_RATE_LIMIT_ANONYMOUS",
         "TRUSTED_PROXIES",
+        "ADMIN_REQUIRES_2FA",
         "UPLOADS_PER_ACCOUNT",
         "UPLOADS_MB_PER_ACCOUNT",
         "JOB_DEADLINE_S",
@@ -76,6 +89,22 @@ def key(name: str) -> str:
     if value.isascii() and value.isprintable() and " " not in value:
         return value
     return _wrong(name, "has characters that no key has: copy it again", "")
+
+
+def extra_key(name: str, package: str) -> str:
+    """A key that is of use only with a package that is not installed with the rest."""
+    if text(name) and not find_spec(package):
+        return _wrong(name, f"needs a package that is not installed; run: uv sync --extra {package}", "")
+    return key(name)
+
+
+def address(name: str) -> str:
+    """One e-mail address."""
+    value = text(name)
+    at = value.partition("@")
+    if value and not (at[0] and at[2] and "@" not in at[2] and value.isprintable() and " " not in value):
+        return _wrong(name, "must be one e-mail address, such as you@example.org", "")
+    return value
 
 
 def words(name: str) -> list[str]:
@@ -118,6 +147,21 @@ def usd(name: str, default: str) -> int:
         )
         return _wrong(name, message, int(Decimal(default) * MICROS_PER_USD))
     return int(micros)
+
+
+def cents(name: str, default: str) -> list[int]:
+    """A comma-separated list of amounts in US dollars that a card can pay, as whole cents, smallest first."""
+    found = set()
+    for word in words(name) or default.split(","):
+        try:
+            amount = Decimal(word.removeprefix("$")) * 100
+        except InvalidOperation:
+            amount = Decimal("NaN")
+        if not amount.is_finite() or amount != amount.to_integral_value() or not 50 <= amount <= 99_999_900:
+            message = f"must be amounts in US dollars from 0.50 to 999,999, with commas between, such as {default}, not {word!r}"
+            return _wrong(name, message, [int(each) * 100 for each in default.split(",")])
+        found.add(int(amount))
+    return sorted(found)
 
 
 def yes(name: str, default: bool = False) -> bool:
@@ -182,6 +226,22 @@ def http_url(name: str, default: str) -> str:
     return value
 
 
+def is_web_server() -> bool:
+    """Whether this process serves requests; `manage.py up` says so to its child."""
+    return os.environ.get("FLUX_ROLE") == "web"
+
+
+def rate(name: str, default: tuple[int, int]) -> tuple[int, int]:
+    """`20/10`: so many calls in so many seconds."""
+    value = text(name)
+    calls, _, seconds = value.partition("/")
+    if not value:
+        return default
+    if not (calls.isdecimal() and seconds.isdecimal() and int(calls) and int(seconds)):
+        return _wrong(name, f"must be calls/seconds such as 20/10, not {value!r}", default)
+    return int(calls), int(seconds)
+
+
 def host_ports(name: str) -> list[str]:
     """A comma-separated list of `host:port`, lower case."""
     found = []
@@ -209,7 +269,7 @@ def redis_url(name: str) -> str:
 
 def database(name: str, default: Path) -> dict[str, Any]:
     """Django's settings for one database: PostgreSQL, SQLite in a file, or SQLite at `default`."""
-    fallback = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(default)}
+    fallback = {"ENGINE": SQLITE, "NAME": str(default)}
     url = text(name)
     if not url:
         return fallback
@@ -223,7 +283,7 @@ def database(name: str, default: Path) -> dict[str, Any]:
     if config["NAME"] in {"", ":memory:"}:
         return _wrong(name, "must name a database; one in memory cannot be shared by processes", fallback)
     if config["ENGINE"].endswith("sqlite3"):
-        config["NAME"] = str(Path(config["NAME"]).absolute())
+        config |= {"ENGINE": SQLITE, "NAME": str(Path(config["NAME"]).absolute())}
     elif not find_spec("psycopg"):
         return _wrong(name, "needs a package that is not installed; run: uv sync --extra postgres", fallback)
     return config

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from django import forms
@@ -86,6 +87,7 @@ class RunForm(forms.Form):
     seed = forms.IntegerField(required=False, min_value=0, max_value=orders.MAX_SEED)
     pay = forms.ChoiceField(required=False, choices=Run.Pay)
     nonce = forms.CharField(required=False, max_length=200)
+    priced = forms.CharField(required=False, max_length=40)
 
     def __init__(self, data: QueryDict, *, on_offer: Sequence[Variant], user: Any) -> None:
         super().__init__(data)
@@ -108,6 +110,12 @@ class RunForm(forms.Form):
 
     def clean_count(self) -> int:
         return self.cleaned_data["count"] or 1
+
+    def clean_priced(self) -> datetime | None:
+        """When the price on the page was made, as the page says it; what is none is as good as nothing."""
+        with suppress(ValueError, OverflowError, OSError):
+            return datetime.fromtimestamp(float(self.cleaned_data["priced"]), UTC)
+        return None
 
     def clean_pay(self) -> str:
         return self.cleaned_data["pay"] or Run.Pay.PREVIEW

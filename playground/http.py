@@ -75,7 +75,9 @@ def _hit(user: User) -> list[tuple[str, str]]:
 
 
 def refusal(no: Exception) -> str:
-    """What a page says to a refusal: its words, and for a person's own cap the way to change it."""
+    """What a page says to a refusal: its words, and the way to more credits, or to change a cap of one's own."""
+    if isinstance(no, ledger.NotEnoughCredit):
+        return format_html('{} <a href="{}">Get more credits</a>', str(no), reverse("buy"))
     if not isinstance(no, ledger.CapReached) or not no.is_own:
         return str(no)
     return format_html('{} <a href="{}#{}">Change this cap</a>', str(no), reverse("caps"), no.window)

@@ -16,9 +16,9 @@ from django.db import connection, transaction
 from django.db.models import Case, F, Q, Value, When
 from django.utils import timezone
 
-from accounts import ledger, rows
+from accounts import ledger, locks, rows
 from accounts.models import Transfer, User, Wallet
-from playground import tally, upstreams
+from playground import outbox, tally, upstreams
 from playground.images import Rendered
 from playground.models import Job, JobEvent, Picture, Route, Switch
 
@@ -38,6 +38,8 @@ EXPLAINED = {
     "outcome_unknown": "The connection broke while it was being sent, and the upstream never answered.",
     "limit_reached": "The house's limit for this upstream is used up for today. It starts afresh at midnight UTC.",
     "input_gone": "An input picture of this run has been removed, so it cannot be made.",
+    "input_unreachable": "An input picture could not be fetched from its address.",
+    "input_refused": "What lies at an input picture's address cannot be used.",
     "given_up": "The operator ended this job.",
 }
 
@@ -61,6 +63,19 @@ def cancel(job: Job, *, by: User) -> bool:
     """Ends a job that owes nothing and gives its money back. False where it is too late."""
     states = Job.OPEN if job.cost_micros == 0 else (Job.State.QUEUED,)
     return _end(job, Job.State.CANCELLED, from_states=states, note=f"by {by}")
+
+
+@transaction.atomic
+def cancel_waiting(user: User, *, by: User) -> int:
+    """Cancels all of theirs that nobody has begun to make. Returns how many.
+
+    Their rows are taken before any money is, all at once: whoever ends one of them meanwhile has its row, and waits
+    for money that nobody has who waits for a row.
+    """
+    waiting = Job.objects.visible_to(user).open().filter(state=Job.State.QUEUED).order_by("pk")
+    theirs = list(waiting.select_for_update(no_key=True))
+    locks.windows([job.hold_id for job in theirs])
+    return sum(cancel(job, by=by) for job in theirs)
 
 
 def give_up(job: Job, *, by: User) -> bool:
@@ -123,6 +138,11 @@ def renew(owner: str, seen_through: Sequence[uuid.UUID]) -> int:
 def let_go(job: Job, look_at: datetime) -> bool:
     """Gives the lease back; whoever is alive at `look_at` goes on."""
     return _leased(job).update(lease_owner="", lease_until=None, next_look=min(look_at, job.deadline)) == 1
+
+
+def collected(job: Job, params: dict[str, Any]) -> bool:
+    """Its input pictures are here: what is asked for names them from now on."""
+    return _move(job, Job.State.QUEUED, Job.State.QUEUED, note="its input pictures are here", params=params)
 
 
 def sending(job: Job) -> bool | upstreams.NotNow:
@@ -188,9 +208,10 @@ def reroute(job: Job, route: Route, note: str) -> bool:
 
 def _hold_anew(job: Job) -> None:
     """What the house promises for a preview follows the upstream that is asked."""
+    limits = ledger.preview_limits(job.user, job.cost_micros)
+    locks.windows([job.hold_id], limits)  # of two days, where it was ordered yesterday
     ledger.release(job.hold_id)
     promise = ledger.Promise(f"job:{job.pk}/{job.provider}", job.cost_micros, memo(job))
-    limits = ledger.preview_limits(job.user, job.cost_micros)
     [job.hold] = ledger.hold(ledger.house(Wallet.House.PREVIEW), [promise], limits)
     Job.objects.filter(pk=job.pk).update(hold=job.hold)
 
@@ -285,15 +306,17 @@ def succeed(job: Job, key: str, rendered: Rendered) -> bool:
         kind = Transfer.Kind.PREVIEW_COST if job.is_preview else Transfer.Kind.CHARGE
         if not ledger.capture(job.hold_id, to=ledger.house(house), kind=kind, at=at):
             raise ledger.Refusal(f"the hold of job {job.pk} was closed while the job was open")
+        outbox.job_ended(job)
     return True
 
 
 def _count(job: Job, at: datetime) -> None:
-    whose: dict[str, Any] = {"user_id": job.user_id, "variant_id": job.variant_id, "at": at}
+    cost = job.cost_micros if job.reported_cost_micros is None else job.reported_cost_micros
+    whose: dict[str, Any] = {"user_id": job.user_id, "variant_id": job.variant_id, "at": at, "cost": cost}
     if job.is_preview:
         tally.count_preview(**whose)
-    else:
-        tally.count_picture(micros=job.price_micros, **whose)
+    elif not job.is_test:
+        tally.count_picture(micros=job.price_micros, key_id=job.key_id, **whose)
 
 
 def came_too_late(job: Job) -> bool:
@@ -382,12 +405,16 @@ def _end(
     if not still_open.update(**ended):
         return False
     JobEvent.objects.create(job=job, state=to, note=f"{failure} {note}".strip()[:300])
-    ledger.release(job.hold_id)
-    job.refresh_from_db()
+    job.refresh_from_db()  # the row is ours now: a reroute may have given it another hold since it was read
     is_free = not may_have_cost or failure in ("moderated", "rejected", "upstream_failed")
-    if job.submitted and job.cost_micros and not is_free:
-        memo = f"{job.provider} {job.upstream_id or 'without an id'}: {failure or to}"
-        ledger.book_suspected_cost(
-            job.cost_micros, business_id=f"suspect:{job.pk}", memo=memo, is_preview=job.is_preview
-        )
+    suspected = 0 if is_free or not job.submitted else job.cost_micros
+    if suspected and job.is_preview:
+        # Today's, too: what it may have cost counts against that, what is given back against the day of its order.
+        locks.windows([job.hold_id], ledger.preview_limits(job.user, suspected))
+    ledger.release(job.hold_id)
+    outbox.job_ended(job)
+    memo = f"{job.provider} {job.upstream_id or 'without an id'}: {failure or to}"
+    ledger.book_suspected_cost(
+        suspected, business_id=f"suspect:{job.pk}", memo=memo, is_preview=job.is_preview
+    )
     return True

@@ -97,7 +97,7 @@ class Unreachable(NetError):
         self.retry_after_s = retry_after_s
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """An address that we do not connect to; raised from inside aiohttp, which passes on what is no OSError."""
 
 
@@ -130,7 +130,7 @@ class _Resolver(AbstractResolver):
         if not addresses:
             raise OSError(None, "the name has no address")
         if self._is_guarded and not all(map(is_public, addresses)):
-            raise _Refused("not a public address")
+            raise Refused("not a public address")
         return [_dialled(host, port, address) for address in addresses[:ADDRESSES_TRIED]]
 
     async def close(self) -> None:
@@ -148,11 +148,12 @@ def _public_socket(address: tuple[Any, ...]) -> socket.socket:
     """The last look before connecting; also that at an address which came as numbers and was never looked up."""
     family, kind, protocol, _, place = address
     if not is_public(str(place[0])):
-        raise _Refused("not a public address")
+        raise Refused("not a public address")
     return socket.socket(family, kind, protocol)
 
 
-def _host_and_port(place: URL) -> str:
+def host_and_port(place: URL) -> str:
+    """As the operator's exceptions are spelt."""
     host = place.raw_host or ""
     return f"[{host}]:{place.port}" if ":" in host else f"{host}:{place.port}"
 
@@ -187,9 +188,9 @@ class Client:
     async def __aenter__(self) -> Self:
         self._posts = self._session(keepalive_timeout=IDLE_BEFORE_POST_S)
         self._gets = self._session(keepalive_timeout=IDLE_BEFORE_GET_S)
-        self._public = self._session(
-            is_guarded=True, socket_factory=_public_socket, keepalive_timeout=IDLE_BEFORE_GET_S
-        )
+        guarded: Any = {"is_guarded": True, "socket_factory": _public_socket}
+        self._public = self._session(keepalive_timeout=IDLE_BEFORE_GET_S, **guarded)
+        self._public_posts = self._session(keepalive_timeout=IDLE_BEFORE_POST_S, **guarded)
         return self
 
     async def __aexit__(
@@ -198,7 +199,7 @@ class Client:
         error: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
-        for session in (self._posts, self._gets, self._public):
+        for session in (self._posts, self._gets, self._public, self._public_posts):
             await session.close()
 
     def _session(self, *, is_guarded: bool = False, **connecting: Any) -> aiohttp.ClientSession:
@@ -255,15 +256,15 @@ class Client:
 
     def is_allowed(self, place: URL) -> bool:
         """Whether the operator has exempted this host and port."""
-        return _host_and_port(place) in self._allowed
+        return host_and_port(place) in self._allowed
 
-    def chosen_elsewhere(self, place: URL) -> aiohttp.ClientSession:
+    def chosen_elsewhere(self, place: URL, *, is_post: bool = False) -> aiohttp.ClientSession:
         """The session for an address that somebody else chose: the guarded one, or the open one where it is allowed."""
         if self.is_allowed(place):
-            return self._gets
+            return self._posts if is_post else self._gets
         if (place.port or 0) < 1024 and place.port not in DEFAULT_PORTS.values():
-            raise _Refused("a port that belongs to another protocol")
-        return self._public
+            raise Refused("a port that belongs to another protocol")
+        return self._public_posts if is_post else self._public
 
 
 def client(*, allowed_hosts: Collection[str], context: ssl.SSLContext | None = None) -> Client:
@@ -325,7 +326,7 @@ async def download(
     `only_hosts`: where they may come from besides the exempted hosts, a name standing for its subdomains too; empty for
     anywhere.
     """
-    place = _parsed(url)
+    place = parsed(url)
     try:
         async with asyncio.timeout(total_s):
             for _ in range(MAX_REDIRECTS + 1):
@@ -335,8 +336,8 @@ async def download(
                     return answer
                 place = answer
     except TimeoutError as error:
-        raise Unreachable(f"{_name(place)} took longer than {total_s:g} s") from error
-    raise Gone(f"{_name(place)} redirects in circles")
+        raise Unreachable(f"{name_of(place)} took longer than {total_s:g} s") from error
+    raise Gone(f"{name_of(place)} redirects in circles")
 
 
 def _check_host(http: Client, place: URL, only_hosts: Collection[str]) -> None:
@@ -344,7 +345,7 @@ def _check_host(http: Client, place: URL, only_hosts: Collection[str]) -> None:
         return
     host = f".{(place.raw_host or '').rstrip('.')}"
     if not any(host.endswith(f".{allowed.lower()}") for allowed in only_hosts):
-        raise Forbidden(f"{_name(place)} is not a host that this upstream's pictures come from")
+        raise Forbidden(f"{name_of(place)} is not a host that this upstream's pictures come from")
 
 
 async def _fetch(http: Client, place: URL, limit_bytes: int) -> bytes | URL:
@@ -357,17 +358,17 @@ async def _fetch(http: Client, place: URL, limit_bytes: int) -> bytes | URL:
                 return _redirected(place, reply.headers.get("Location", ""))
             _check_answer(place, reply)
             if (body := await _bounded(reply, limit_bytes, slowest=SLOWEST_BYTES_PER_S)) is None:
-                raise TooLarge(f"{_name(place)} sends more than {limit_bytes} bytes")
+                raise TooLarge(f"{name_of(place)} sends more than {limit_bytes} bytes")
             return body
-    except _Refused as refused:
-        raise Forbidden(f"{_name(place)} is refused: {refused}") from None
+    except Refused as refused:
+        raise Forbidden(f"{name_of(place)} is refused: {refused}") from None
     except (aiohttp.InvalidURL, UnicodeError):
         raise Forbidden("what was given is not an address") from None
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise Unreachable(f"{_name(place)} could not be reached ({type(error).__name__})") from None
+        raise Unreachable(f"{name_of(place)} could not be reached ({type(error).__name__})") from None
 
 
-def _parsed(url: str | URL) -> URL:
+def parsed(url: str | URL) -> URL:
     """The address, with its path and query as they came: a signature may cover every byte of them."""
     try:
         place = url if isinstance(url, URL) else _spelt(url)
@@ -378,7 +379,7 @@ def _parsed(url: str | URL) -> URL:
     if not (place.scheme in DEFAULT_PORTS and HOST.fullmatch(host) and len(host) < 256 and is_port):
         raise Forbidden("the address is not a web address")
     if has_user is not None:
-        raise Forbidden(f"the address of {_name(place)} holds a user name")
+        raise Forbidden(f"the address of {name_of(place)} holds a user name")
     return place
 
 
@@ -390,32 +391,32 @@ def _spelt(url: str) -> URL:
     return place.with_host(host.lower()) if host else place
 
 
-def _name(place: URL) -> str:
+def name_of(place: URL) -> str:
     """The host for an error's text, as it is on the wire."""
     return (place.raw_host or "")[:100]
 
 
 def _redirected(place: URL, location: str) -> URL:
     if not location:
-        raise Gone(f"{_name(place)} redirects to nowhere")
+        raise Gone(f"{name_of(place)} redirects to nowhere")
     try:
-        target = _parsed(place.join(_spelt(location)))
+        target = parsed(place.join(_spelt(location)))
     except ValueError:
-        raise Forbidden(f"{_name(place)} redirects to what is not an address") from None
+        raise Forbidden(f"{name_of(place)} redirects to what is not an address") from None
     if place.scheme == "https" and target.scheme == "http":
-        raise Forbidden(f"{_name(place)} redirects to an address without encryption")
+        raise Forbidden(f"{name_of(place)} redirects to an address without encryption")
     return target
 
 
 def _check_answer(place: URL, reply: aiohttp.ClientResponse) -> None:
     if reply.status >= 500 or reply.status in LATER:
         after_s = retry_after_s(reply.headers)
-        raise Unreachable(f"{_name(place)} answered {reply.status}", retry_after_s=after_s)
+        raise Unreachable(f"{name_of(place)} answered {reply.status}", retry_after_s=after_s)
     if reply.status != 200:
-        raise Gone(f"{_name(place)} answered {reply.status}")
+        raise Gone(f"{name_of(place)} answered {reply.status}")
     # Asked for as it is; packed, a small answer could unfold into gigabytes.
     if reply.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
-        raise Gone(f"{_name(place)} sends the file packed")
+        raise Gone(f"{name_of(place)} sends the file packed")
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:

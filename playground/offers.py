@@ -44,9 +44,10 @@ class Allowance:
 
     def __init__(self, user: User) -> None:
         self.now: datetime = timezone.now()
-        self.available = ledger.wallet_of(user).available
+        account = ledger.account(user)
+        self.available = account.wallet.available
         self.budget, self.previews = (self._bound(limit) for limit in ledger.preview_limits(user, 0))
-        own = ledger.account_limits(user, 0)
+        own = account.limits(0)
         self.caps = [self._bound(limit) for limit in own if limit.limit is not None]
         self.warnings = [self._bound(limit) for limit in own if limit.warn_at is not None]
 
@@ -127,10 +128,12 @@ def retries(ended: Sequence[Job]) -> dict[uuid.UUID, Retry]:
 
 
 def _retry(job: Job, variant: Variant | None, there: set[str]) -> Retry:
-    inputs = job.params.get("inputs", [])
+    if job.is_test:
+        return Retry(why_not="It was made with a test key.")
+    inputs, sources = job.params.get("inputs", []), job.params.get("sources", [])
     if not there.issuperset(inputs):
         return Retry(why_not="Its input picture has been removed.")
-    if variant is None or catalog.why_not(variant, inputs=len(inputs)):
+    if variant is None or catalog.why_not(variant, inputs=len(inputs) + len(sources)):
         return Retry(why_not=f"{job.variant.label} cannot be ordered at the moment.")
     deed = "Try again" if job.state == Job.State.FAILED else "Make it after all"
     price = "free preview" if job.is_preview else f"{credits.credits(catalog.price_of(variant))} credits"

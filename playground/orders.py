@@ -4,9 +4,12 @@ What becomes of a job afterwards is `playground.jobs`.
 """
 
 import secrets
+import uuid
 from collections import defaultdict
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -14,22 +17,42 @@ from django.core.exceptions import NON_FIELD_ERRORS
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from accounts import ledger
-from accounts.models import Hold, Transfer, User, Wallet
-from playground import catalog, drives, images, jobs, tally
-from playground.models import Job, JobEvent, Picture, Run, RunInput, Upload, Variant
+from accounts import ledger, rows
+from accounts.models import ApiKey, Hold, Transfer, User, Wallet
+from playground import catalog, drives, images, jobs, prices, tally, upstreams
+from playground.models import Job, JobEvent, Picture, Route, Run, RunInput, Upload, Variant
 
 MAX_COUNT = 4
 MAX_PICTURES = 48
 MAX_SEED = 2**32 - 1
+LOOKED_WITHIN_S = 1.0  # at the drives
 
 
 class NotPossible(Exception):
-    """What was asked for cannot be made. `field` names the form's field; the text is for people."""
+    """What was asked for cannot be made. `field` names the form's field; the text is for people.
 
-    def __init__(self, field: str, message: str) -> None:
+    `is_ours`: the trouble is the house's, and may be over later.
+    """
+
+    def __init__(self, field: str, message: str, *, is_ours: bool = False) -> None:
         self.field = field
+        self.is_ours = is_ours
         super().__init__(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """How the API was asked for a run. `asked` is the body as it came.
+
+    `sources`: addresses of input pictures that are not here yet; the engine fetches them before it sends the job.
+    `outcome`: how a test key wants the sandbox to end, in the sandbox's words.
+    """
+
+    key: ApiKey
+    asked: dict[str, Any]
+    callback_url: str = ""
+    sources: tuple[str, ...] = ()
+    outcome: str = ""
 
 
 def submit_run(
@@ -43,16 +66,19 @@ def submit_run(
     pay: str,
     nonce: str,
     inputs: Sequence[Upload] = (),
+    priced: datetime | None = None,
 ) -> Run:
     """Makes the run, its jobs and their holds, all of it or none. The same `nonce` gives the same run again.
+
+    `priced`: when the person was shown the price; where it has risen since, they are asked again.
 
     The variants come from `catalog`, with their prices, and `inputs` are the person's own. Raises NotPossible, or a
     ledger.Refusal.
     """
     if known := Run.objects.filter(user=user, nonce=nonce).first():
         return known
-    _check_space()
-    _check(prompt, variants, aspect_ratio, count, seed, inputs)
+    if priced and pay == Run.Pay.CREDITS and (dearer := prices.risen(variants, priced)):
+        raise NotPossible("variants", dearer)
     run = Run(
         user=user,
         prompt=prompt,
@@ -62,17 +88,10 @@ def submit_run(
         pay=Run.Pay(pay),
         nonce=nonce,
     )
-    first_seed = secrets.randbelow(MAX_SEED - MAX_COUNT) if seed is None else seed
-    made = [
-        _new_job(run, variant, ordinal, _params(run, variant, first_seed + ordinal, inputs))
-        for variant in variants
-        for ordinal in range(count)
-    ]
+    made = _jobs_of(run, variants, inputs)
     try:
         with transaction.atomic():
-            run.save(force_insert=True)
-            _attach(run, inputs)
-            _hold_and_queue(user, made)
+            _write(run, made, inputs)
     except IntegrityError:
         if known := Run.objects.filter(user=user, nonce=nonce).first():
             return known
@@ -80,14 +99,62 @@ def submit_run(
     return run
 
 
+def submit_call(
+    call: Call,
+    *,
+    prompt: str,
+    variant: Variant,
+    aspect_ratio: str,
+    count: int,
+    seed: int | None,
+    inputs: Sequence[Upload] = (),
+) -> list[Job]:
+    """What a call of the API makes, paid with credits, inside the caller's transaction. Raises as `submit_run` does."""
+    run = Run(
+        user=call.key.user,
+        prompt=prompt,
+        aspect_ratio=aspect_ratio,
+        count=count,
+        seed=seed,
+        pay=Run.Pay.CREDITS,
+        nonce=uuid.uuid4().hex,
+    )
+    made = _jobs_of(run, [variant], inputs, call)
+    _attach(run, inputs)
+    _hold_and_queue(run.user, made, call.key, run)
+    return made
+
+
+def _jobs_of(
+    run: Run, variants: Sequence[Variant], inputs: Sequence[Upload], call: Call | None = None
+) -> list[Job]:
+    """The unsaved jobs of a run that can be made."""
+    _check_space()
+    _check(run, variants, len(inputs) + len(call.sources if call else ()))
+    first_seed = secrets.randbelow(MAX_SEED - MAX_COUNT) if run.seed is None else run.seed
+    return [
+        _new_job(run, variant, ordinal, _params(run, variant, first_seed + ordinal, inputs, call), call)
+        for variant in variants
+        for ordinal in range(run.count)
+    ]
+
+
+def _write(run: Run, made: Sequence[Job], inputs: Sequence[Upload]) -> None:
+    rows.insert(run)  # first, where the same form waits that was sent twice
+    _attach(run, inputs)
+    _hold_and_queue(run.user, made)
+
+
 def _check_space() -> None:
     if not images.has_space():
         full = "The house's disk is nearly full; nothing was made and nothing charged. Try again later."
-        raise NotPossible(NON_FIELD_ERRORS, full)
+        raise NotPossible(NON_FIELD_ERRORS, full, is_ours=True)
 
 
 def _attach(run: Run, inputs: Sequence[Upload]) -> None:
     """Touched first, so that whoever is about to remove one of them either sees this run or was faster."""
+    if not inputs:
+        return
     own = Upload.objects.visible_to(run.user).stored().filter(pk__in=[upload.pk for upload in inputs])
     if own.update(last_used=timezone.now()) != len(inputs):
         raise NotPossible("inputs", "An input picture is not there any more. Add it again.")
@@ -96,14 +163,8 @@ def _attach(run: Run, inputs: Sequence[Upload]) -> None:
     )
 
 
-def _check(
-    prompt: str,
-    variants: Sequence[Variant],
-    aspect_ratio: str,
-    count: int,
-    seed: int | None,
-    inputs: Sequence[Upload],
-) -> None:
+def _check(run: Run, variants: Sequence[Variant], inputs: int) -> None:
+    prompt, count, seed = run.prompt, run.count, run.seed
     if not variants:
         raise NotPossible("variants", "Choose at least one variant.")
     if not 1 <= count <= MAX_COUNT:
@@ -116,12 +177,12 @@ def _check(
     if "\x00" in prompt:
         raise NotPossible("prompt", "The prompt has a character in it that cannot be sent.")
     for variant in variants:
-        _check_variant(variant, prompt, aspect_ratio, len(inputs))
+        _check_variant(variant, prompt, run.aspect_ratio, inputs)
 
 
 def _check_variant(variant: Variant, prompt: str, aspect_ratio: str, inputs: int) -> None:
     if reason := catalog.why_not(variant, inputs=None):
-        raise NotPossible("variants", f"{variant.label}: {reason}")
+        raise NotPossible("variants", f"{variant.label}: {reason}", is_ours=True)
     if refusal := catalog.refusal_of_inputs(variant, inputs):
         raise NotPossible("inputs", f"{variant.label} {refusal}.")
     if aspect_ratio == catalog.AUTO and not inputs:
@@ -135,19 +196,18 @@ def _check_variant(variant: Variant, prompt: str, aspect_ratio: str, inputs: int
         raise NotPossible("prompt", f"{variant.label} takes a prompt of {least} to {most:,} characters.")
 
 
-def _params(run: Run, variant: Variant, seed: int, inputs: Sequence[Upload]) -> dict[str, Any]:
+def _params(
+    run: Run, variant: Variant, seed: int, inputs: Sequence[Upload], call: Call | None
+) -> dict[str, Any]:
     """What a job asks for. Pictures of one ordinal share a seed, so that they compare."""
-    ratio = run.aspect_ratio
-    if ratio == catalog.AUTO:
-        ratio = catalog.nearest_ratio(variant, inputs[0].width, inputs[0].height)
-    width, height = catalog.size(ratio, variant.resolution)
-    params: dict[str, Any] = {
-        "prompt": run.prompt.strip(),
-        "aspect_ratio": ratio,
-        "resolution": variant.resolution,
-        "width": width,
-        "height": height,
-    }
+    params: dict[str, Any] = {"prompt": run.prompt.strip(), "resolution": variant.resolution}
+    if call and call.sources:
+        params["sources"] = list(call.sources)
+    if run.aspect_ratio == catalog.AUTO and "sources" in params:
+        params |= shape(variant, catalog.AUTO, ())  # square, until the first input is here
+        params["follows_input"] = True
+    else:
+        params |= shape(variant, run.aspect_ratio, inputs)
     if catalog.takes_seed(variant):
         params["seed"] = seed % (MAX_SEED + 1)
     if inputs:
@@ -155,11 +215,24 @@ def _params(run: Run, variant: Variant, seed: int, inputs: Sequence[Upload]) -> 
     return params
 
 
-def _new_job(run: Run, variant: Variant, ordinal: int, params: dict[str, Any]) -> Job:
+def shape(variant: Variant, ratio: str, inputs: Sequence[Upload]) -> dict[str, Any]:
+    """The aspect ratio and pixels of a job: of its first input where the ratio is to follow that."""
+    if ratio == catalog.AUTO:
+        size = (inputs[0].width, inputs[0].height) if inputs else (1, 1)
+        ratio = catalog.nearest_ratio(variant, *size)
+    width, height = catalog.size(ratio, variant.resolution)
+    return {"aspect_ratio": ratio, "width": width, "height": height}
+
+
+def _new_job(
+    run: Run, variant: Variant, ordinal: int, params: dict[str, Any], call: Call | None = None
+) -> Job:
     """An unsaved job, with the price of this moment."""
-    route = catalog.route_for(variant)
+    is_test = call is not None and call.key.is_test
+    route = _test_route(variant, call) if call and is_test else catalog.route_for(variant)
     if route is None:
-        raise NotPossible("variants", f"{variant.label}: {catalog.why_not(variant, inputs=None)}")
+        why = catalog.why_not(variant, inputs=None)
+        raise NotPossible("variants", f"{variant.label}: {why}", is_ours=True)
     now = timezone.now()
     return Job(
         run=run,
@@ -176,33 +249,56 @@ def _new_job(run: Run, variant: Variant, ordinal: int, params: dict[str, Any]) -
         created=now,
         next_look=now,
         deadline=now + timedelta(seconds=settings.JOB_DEADLINE_S),
+        key=call.key if call else None,
+        is_test=is_test,
+        asked=call.asked if call else None,
+        callback_url=call.callback_url if call else "",
     )
 
 
-def _hold_and_queue(user: User, made: Sequence[Job]) -> None:
-    """Holds what the jobs will cost, writes them, and asks for a drive: inside the caller's transaction."""
-    for job, held in _holds(user, made):
+def _test_route(variant: Variant, call: Call) -> Route:
+    """A test key's jobs are drawn here, whatever upstreams there are, and cost nobody anything."""
+    fixed = {"ending": call.outcome} if call.outcome else {}
+    return Route(variant=variant, provider=upstreams.SANDBOX, upstream_model=variant.slug, fixed=fixed)
+
+
+def _hold_and_queue(
+    user: User, made: Sequence[Job], key: ApiKey | None = None, run: Run | None = None
+) -> None:
+    """Holds what the jobs will cost, writes them, and asks for a drive: inside the caller's transaction.
+
+    `run`: theirs, where it is not written yet.
+    """
+    for job, held in _holds(user, made, key):
         job.hold = held
-    Job.objects.bulk_create(made)
-    JobEvent.objects.bulk_create(JobEvent(job=job, state=job.state) for job in made)
-    drives.ensure()
+    written = [made, [JobEvent(job=job, state=job.state) for job in made]]
+    rows.together([rows.inserting(of_one) for of_one in ([[run], *written] if run else written)])
+    drives.ensure(looked_within_s=LOOKED_WITHIN_S)
 
 
-def _holds(user: User, made: Sequence[Job]) -> list[tuple[Job, Hold]]:
-    """One hold a job: a preview's is paid by the house, the others' by the person. Equal amounts go in one call."""
-    is_preview = made[0].is_preview
-    wallet = ledger.house(Wallet.House.PREVIEW) if is_preview else ledger.wallet_of(user)
-    total = sum(job.price_micros for job in made)
-    if not is_preview and wallet.available < total:
-        raise ledger.NotEnoughCredit(needed=total, available=wallet.available)
+def _holds(user: User, made: Sequence[Job], key: ApiKey | None) -> list[tuple[Job, Hold]]:
+    """One hold a job: a preview's is paid by the house, the others' by the person. Equal amounts go in one call.
+
+    What a test key ordered is for nothing.
+    """
+    if made[0].is_test:
+        promises = [ledger.Promise(f"job:{job.pk}", 0, jobs.memo(job)) for job in made]
+        return list(zip(made, ledger.hold_inside(ledger.wallet_of(user), promises), strict=True))
+    limits: Callable[[int], list[ledger.Limit]]
+    if made[0].is_preview:
+        wallet, limits = ledger.house(Wallet.House.PREVIEW), partial(ledger.preview_limits, user)
+    else:
+        account, total = ledger.account(user, key), sum(job.price_micros for job in made)
+        wallet, limits = account.wallet, account.limits
+        if wallet.available < total:
+            raise ledger.NotEnoughCredit(needed=total, available=wallet.available)
     by_amount: dict[int, list[Job]] = defaultdict(list)
     for job in made:
-        by_amount[job.cost_micros if is_preview else job.price_micros].append(job)
+        by_amount[job.cost_micros if job.is_preview else job.price_micros].append(job)
     pairs: list[tuple[Job, Hold]] = []
     for amount, group in by_amount.items():
-        limits = ledger.preview_limits(user, amount) if is_preview else ledger.account_limits(user, amount)
         promises = [ledger.Promise(f"job:{job.pk}", amount, jobs.memo(job)) for job in group]
-        pairs += zip(group, ledger.hold(wallet, promises, limits), strict=True)
+        pairs += zip(group, ledger.hold_inside(wallet, promises, limits(amount)), strict=True)
     return pairs
 
 
@@ -213,12 +309,14 @@ def retry(job: Job) -> Job:
     """
     if known := Job.objects.filter(retry_of=job).first():
         return known
+    if job.is_test:
+        raise NotPossible("job", "What a test key made is asked for again through the API.")
     if job.state not in (Job.State.FAILED, Job.State.CANCELLED):
         raise NotPossible("job", "Only a picture that failed or was cancelled can be tried again.")
     _check_space()
     variant = next(iter(catalog.by_slugs([job.variant.slug])), None)
-    inputs = job.params.get("inputs", [])
-    if variant is None or catalog.why_not(variant, inputs=len(inputs)):
+    inputs, sources = job.params.get("inputs", []), job.params.get("sources", [])
+    if variant is None or catalog.why_not(variant, inputs=len(inputs) + len(sources)):
         raise NotPossible("job", f"{job.variant.label} cannot be ordered at the moment.")
     if Upload.objects.stored().filter(pk__in=inputs).count() < len(inputs):
         raise NotPossible("job", jobs.EXPLAINED["input_gone"])

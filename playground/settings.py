@@ -67,12 +67,16 @@ INSTALLED_APPS = [
     "django.forms",
     "allauth",
     "allauth.account",
+    "allauth.mfa",
+    "allauth.usersessions",
     "csp",
     "django_htmx",
     "template_partials",
     "django_q",
 ]
 MIDDLEWARE = [
+    "playground.turnstile.turnstile",
+    "playground.api.middleware.api",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -82,7 +86,9 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "accounts.zones.middleware",
     "allauth.account.middleware.AccountMiddleware",
+    "accounts.visits.middleware",
     "django_htmx.middleware.HtmxMiddleware",
 ]
 ROOT_URLCONF = "playground.urls"
@@ -115,6 +121,10 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
 else:
     DATABASES["default"] |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
     DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 10)
+    if env.is_web_server():
+        # Its threads come and go, so they share connections. Nowhere else: a pool does not survive the queue's forks.
+        DATABASES["default"]["CONN_MAX_AGE"] = 0
+        DATABASES["default"]["OPTIONS"]["pool"] = {"min_size": 1, "max_size": 12, "timeout": 15}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 REDIS_URL = env.redis_url("REDIS_URL")
 CACHES = {
@@ -192,6 +202,8 @@ ACCOUNT_FORMS = {
 }
 ACCOUNT_USER_MODEL_USERNAME_FIELD = None
 ACCOUNT_LOGIN_METHODS = {"email"}
+ACCOUNT_RATE_LIMITS = {"report": "10/h/ip"}  # beside allauth's own
+ADMIN_REQUIRES_2FA = env.yes("ADMIN_REQUIRES_2FA")
 ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
 ACCOUNT_EMAIL_VERIFICATION = "mandatory" if HAS_MAIL else "none"
 ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
@@ -200,6 +212,13 @@ ACCOUNT_LOGIN_ON_EMAIL_CONFIRMATION = True
 ACCOUNT_LOGIN_ON_PASSWORD_RESET = True
 ACCOUNT_LOGOUT_REDIRECT_URL = "playground"
 ACCOUNT_SESSION_REMEMBER = True
+ACCOUNT_EMAIL_NOTIFICATIONS = True
+MFA_ADAPTER = "accounts.mfa.MFAAdapter"
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_TOTP_ISSUER = "Flux Playground"
+MFA_TOTP_TOLERANCE = 1  # half a minute early or late: phones' clocks
+MFA_ALLOW_UNVERIFIED_EMAIL = not HAS_MAIL  # without a mail server no address is ever proven
 ALLAUTH_TRUSTED_PROXY_COUNT = env.whole(
     "TRUSTED_PROXIES", 0
 )  # or one visitor's log-in attempts would be everybody's
@@ -209,6 +228,12 @@ SIGNUP_GRANT_MICROS = env.usd("SIGNUP_GRANT_USD", "10")
 SIGNUP_BUDGET_MICROS_PER_DAY = env.usd("SIGNUP_BUDGET_USD_PER_DAY", "500")
 PREVIEWS_PER_DAY = env.whole("PREVIEWS_PER_DAY", 20)
 PREVIEW_BUDGET_MICROS_PER_DAY = env.usd("PREVIEW_BUDGET_USD_PER_DAY", "25")
+STRIPE_SECRET_KEY = env.extra_key("STRIPE_SECRET_KEY", "stripe")
+STRIPE_WEBHOOK_SECRET = env.key("STRIPE_WEBHOOK_SECRET")
+STRIPE_API_BASE = env.http_url("STRIPE_API_BASE", "https://api.stripe.com")
+TOPUP_CENTS = env.cents("TOPUP_USD", "5,10,25,50,100")
+OPERATOR_NAME = env.text("OPERATOR_NAME", "Flux Playground")  # as receipts name the seller
+OPERATOR_EMAIL = env.address("OPERATOR_EMAIL")
 
 # --- Upstreams and the engine -------------------------------------------------------------------------
 AIGENERATE_API_KEY = env.key("AIGENERATE_API_KEY")
@@ -226,8 +251,17 @@ NET_ALLOWED_HOSTS = env.host_ports("NET_ALLOWED_HOSTS")
 JOB_DEADLINE_S = env.whole("JOB_DEADLINE_S", 900, least=5)
 ENGINE_IN_FLIGHT = env.whole("ENGINE_IN_FLIGHT", 400, least=1)
 ENGINE_WORKERS = env.whole("ENGINE_WORKERS", 1, least=1)
-WEB_PROCESSES = env.whole("WEB_PROCESSES", 2, least=1)
-WEB_THREADS = env.whole("WEB_THREADS", 2, least=1)
+# Several web processes count calls as one only in Redis; playground.E002 refuses them without it.
+WEB_PROCESSES = env.whole("WEB_PROCESSES", 2 if REDIS_URL else 1, least=1)
+WEB_THREADS = env.whole("WEB_THREADS", 2 if REDIS_URL else 4, least=1)
+
+# --- The API ------------------------------------------------------------------------------------------
+API_RATE_LIMIT = env.rate("API_RATE_LIMIT", (20, 10))
+API_RATE_LIMIT_ACCOUNT = env.rate("API_RATE_LIMIT_ACCOUNT", (60, 10))
+# Calls that may wait for a picture at the same time, in each web process; each has a thread that sleeps.
+API_WAITING = env.whole("API_WAITING", 150, least=1)
+API_WAIT_S = env.whole("API_WAIT_S", 570, least=1)  # a little less than OpenAI's clients wait
+API_RATE_LIMIT_ANONYMOUS = env.rate("API_RATE_LIMIT_ANONYMOUS", (60, 60))
 
 Q_CLUSTER = {
     "name": "flux",
@@ -258,5 +292,6 @@ LOGGING = {
     "loggers": {
         "django.request": {"level": "ERROR"},
         "django-q": {"level": "WARNING"},
+        "stripe": {"level": "WARNING"},  # below that it repeats keys that were refused, and who buys
     },
 }

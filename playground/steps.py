@@ -22,7 +22,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts import ledger
-from playground import catalog, images, jobs, net, uploads, upstreams
+from playground import catalog, images, jobs, net, sources, uploads, upstreams
 from playground.commits import Commits
 from playground.ids import new_id
 from playground.models import Job, Picture
@@ -47,6 +47,9 @@ logger = logging.getLogger(__name__)
 SENDING_AT_ONCE = 128
 HELD_INPUT_BYTES = 200_000_000  # of input pictures in memory, which all at once could be 10 GB
 FETCHING_AT_ONCE = 12
+# Input pictures come from strangers' servers, which may hang: apart from results, and no account takes all places.
+COLLECTING_AT_ONCE = 24
+COLLECTING_OF_ACCOUNT = 4
 FETCH_ATTEMPTS = 6
 TRIES_BEFORE_NEXT = 3  # of an upstream that cannot be reached, where there is another one for the job
 BUSY_S = 2.0  # to wait where an upstream says that it is busy, and not for how long
@@ -82,6 +85,10 @@ class Steps:
         self.held_inputs = Room(HELD_INPUT_BYTES)
         self.sending: dict[str, asyncio.Semaphore] = defaultdict(partial(asyncio.Semaphore, SENDING_AT_ONCE))
         self.fetching = asyncio.Semaphore(FETCHING_AT_ONCE)
+        self.all_collecting = asyncio.Semaphore(COLLECTING_AT_ONCE)
+        self.collecting: dict[int, asyncio.Semaphore] = defaultdict(
+            partial(asyncio.Semaphore, COLLECTING_OF_ACCOUNT)
+        )
         self.wakes: dict[uuid.UUID, asyncio.Event] = defaultdict(asyncio.Event)
         self.delivered: dict[uuid.UUID, bytes] = {}
         self.looks_in_vain: Counter[str] = Counter()
@@ -146,6 +153,8 @@ class Steps:
             return
         if job.state == Job.State.SUBMITTING and not await self._take_up(job, provider):
             return
+        if job.state == Job.State.QUEUED and not await self._collect(job):
+            return
         if job.state == Job.State.QUEUED and not await self._send(job, provider):
             return
         if job.state == Job.State.RUNNING and not await self._watch(job, provider):
@@ -172,6 +181,24 @@ class Steps:
     async def _disown(self, job: Job) -> bool:
         await self.commit(jobs.disowned, job)
         return False
+
+    async def _collect(self, job: Job) -> bool:
+        """Its input pictures, where the caller gave addresses."""
+        if not job.params.get("sources"):
+            return True
+        if not await self.commit(jobs.is_dispatching):
+            raise LetGo(timezone.now())
+        own_places = self.collecting[job.user_id]
+        if own_places.locked() or self.all_collecting.locked():
+            raise LetGo(_from_now(BUSY_S * (1 + random.random())))
+        try:
+            async with own_places, self.all_collecting:
+                return await sources.Collector(self.http, self.commit, self.image_threads).collect(job)
+        except images.Busy:
+            raise LetGo(_from_now(BUSY_S)) from None
+        except sources.Unusable as unusable:
+            await self.commit(jobs.fail, job, unusable.failure, str(unusable), may_have_cost=False)
+            return False
 
     async def _send(self, job: Job, provider: Provider) -> bool:
         stored = await self.commit(uploads.of_job, job) if job.params.get("inputs") else []

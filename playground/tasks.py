@@ -1,6 +1,6 @@
 """The names that the queue knows. They keep for ever, carry nothing, and are safe to run twice."""
 
-from playground import engine, upkeep
+from playground import audits, deletion, engine, upkeep
 
 
 def drive() -> None:
@@ -13,3 +13,11 @@ def sweep() -> None:
 
 def nightly() -> None:
     upkeep.nightly()
+
+
+def audit() -> None:
+    audits.run_asked()
+
+
+def finish_deletions() -> None:
+    deletion.finish()

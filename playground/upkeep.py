@@ -1,27 +1,22 @@
-"""What the house does every minute and every night, and the proof that nothing is wrong: the audit."""
+"""What the house does every minute and every night. The proof that nothing is wrong is `playground.audits`."""
 
 import logging
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
 from django.contrib.sessions.backends.db import SessionStore
-from django.db.models import Exists, F, OuterRef, QuerySet
 from django.utils import timezone
 
-from accounts import audit as accounts_audit
-from accounts import cap_mails, welcome
-from accounts.audit import Problem, problem
-from accounts.models import Hold, Transfer
-from playground import catalog, drives, images, jobs, tally, uploads
-from playground.models import Job, Picture, Upload
+from accounts import cap_mails, stripe_events, topups, welcome
+from accounts.audit import Problem
+from playground import audits, catalog, deletion, drives, endpoints, images, jobs, outbox, takings, uploads
+from playground.models import AuditRun, IdempotentCall, Job, Picture, Upload
 
 logger = logging.getLogger(__name__)
 
 UNDO_FOR = timedelta(hours=24)
 OVERDUE = timedelta(minutes=1)
-STUCK = timedelta(minutes=15)
 TOPS_A_NIGHT = 8
 FEW_ORPHANS = 20
 _AT_ONCE = 500
@@ -35,9 +30,13 @@ def sweep() -> None:
         end_overdue,
         _welcome,
         purge_deleted,
+        deletion.finish,
         uploads.remove_unused,
         images.clear_incoming,
+        stripe_events.handle_waiting,
+        topups.look_due,
         _mail_caps,  # last: a slow mail server must not keep the rest waiting
+        endpoints.send_mails,
     ):
         _goes_on(part)
 
@@ -85,17 +84,35 @@ def _purge(pk: uuid.UUID, key: str) -> None:
 
 
 def nightly() -> None:
-    """Once a day: expired sessions and orphaned files go, and the audit is run and its findings are logged as errors.
+    """Once a day: expired sessions and orphaned files go, days that are over are summed up, and the audit is run and its
+    findings are logged as errors.
 
     Without the files: reading them all would take a worker of the queue for longer than it may be away.
     """
-    for part in (SessionStore.clear_expired, remove_orphans, _log_audit):
+    for part in (
+        SessionStore.clear_expired,
+        outbox.forget_old,
+        remove_orphans,
+        forget_calls,
+        takings.close_days,
+        _log_audit,
+    ):
         _goes_on(part)
 
 
 def _log_audit() -> None:
-    for found in audit(with_files=False):
+    audits.forget_killed()
+    for found in audits.run(AuditRun.By.NIGHT, with_files=False):
         logger.error("audit: %s", found)
+
+
+def forget_calls() -> int:
+    """Removes the keys of calls that nobody may come back for. Returns how many."""
+    old = IdempotentCall.objects.filter(created__lt=timezone.now() - IdempotentCall.KEPT)
+    forgotten = 0
+    while some := list(old.order_by("created").values_list("pk", flat=True)[:_AT_ONCE]):
+        forgotten += IdempotentCall.objects.filter(pk__in=some).delete()[0]
+    return forgotten
 
 
 def remove_orphans() -> int:
@@ -129,73 +146,4 @@ def _remove_orphans_of(top: int) -> int:
 # --- The audit ----------------------------------------------------------------------------------------
 def audit(*, with_files: bool = True) -> list[Problem]:
     """Every broken invariant of the money and of the jobs; empty means sound. `with_files` reads every original."""
-    found = [
-        *accounts_audit.audit(),
-        *_jobs_match_holds(),
-        *_jobs_match_pictures(),
-        *_kept_are_paid(),
-        *tally.audit(),
-        *_stuck(),
-    ]
-    return [*found, *_files_match()] if with_files else found
-
-
-def _jobs_match_holds() -> Iterator[Problem]:
-    expected = {
-        Hold.State.OPEN: Job.OPEN,
-        Hold.State.CAPTURED: [Job.State.SUCCEEDED],
-        Hold.State.RELEASED: [Job.State.FAILED, Job.State.CANCELLED],
-    }
-    for hold_state, states in expected.items():
-        for job in (
-            Job.objects.filter(state__in=states).exclude(hold__state=hold_state).select_related("hold")
-        ):
-            yield problem(
-                f"a job that is {job.state} has a hold that is {hold_state}",
-                str(job),
-                hold_state,
-                job.hold.state,
-            )
-    charged = Job.objects.filter(state=Job.State.SUCCEEDED, is_preview=False).exclude(
-        hold__captured=F("price_micros")
-    )
-    for job in charged.select_related("hold"):
-        yield problem("a success captures its price", str(job), job.price_micros, job.hold.captured)
-
-
-def _jobs_match_pictures() -> Iterator[Problem]:
-    pictures = Picture.objects.filter(job=OuterRef("pk"))
-    for job in Job.objects.filter(~Exists(pictures), state=Job.State.SUCCEEDED):
-        yield problem("succeeded <=> a picture", str(job), "a picture", None)
-    for job in Job.objects.filter(Exists(pictures)).exclude(state=Job.State.SUCCEEDED):
-        yield problem("succeeded <=> a picture", str(job), "no picture", "a picture")
-
-
-def _kept_are_paid() -> Iterator[Problem]:
-    for picture in Picture.objects.filter(job__is_preview=True).exclude(is_locked=True, kept__isnull=True):
-        if not Transfer.objects.filter(business_id=f"keep:{picture.pk}", kind=Transfer.Kind.KEEP).exists():
-            yield problem("a kept preview is paid for", str(picture), "one transfer", None)
-
-
-def _stuck() -> Iterator[Problem]:
-    late: QuerySet[Job] = Job.objects.open().filter(deadline__lt=timezone.now() - STUCK)
-    for job in late:
-        yield problem("no job is open 15 minutes past its deadline", str(job), "final", job.state)
-
-
-def _files_match() -> Iterator[Problem]:
-    stored: list[tuple[str, QuerySet[Any]]] = [
-        ("the stored file is the one that was fetched", Picture.objects.exclude(key="")),
-        ("the stored input is the one that was taken", Upload.objects.stored()),
-    ]
-    for invariant, rows in stored:
-        for row in rows.iterator():
-            if (found := _stored_sha256(row)) != row.sha256:
-                yield problem(invariant, str(row), row.sha256, found)
-
-
-def _stored_sha256(row: Picture | Upload) -> str | None:
-    try:
-        return images.stored_sha256(row.key, row.format)
-    except OSError as error:
-        return f"unreadable: {error.strerror}"
+    return audits.audit(with_files=with_files)

@@ -6,6 +6,7 @@ every race: two requests with one file end with one upload, and what is being us
 
 import hashlib
 import logging
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,9 +32,11 @@ logger = logging.getLogger(__name__)
 
 UNUSED_FOR = timedelta(days=3)
 SIGNED_FOR = timedelta(hours=1)
+A_MINUTE = 60
 # How long a process that was killed while it decoded keeps its account waiting.
 DECODED_WITHIN_S = 60
 _AT_ONCE = 500
+_links = signing.TimestampSigner(salt="playground.uploads.links")
 _signer = signing.TimestampSigner(salt="playground.uploads", sep=".")
 
 
@@ -57,6 +60,16 @@ class Gone(OSError):
 
 
 # --- Taking -------------------------------------------------------------------------------------------
+def is_too_often(user_id: int) -> bool:
+    """Counts one more that an account sends. Good files and bad ones count alike: what costs us is the looking."""
+    key = f"uploads:{user_id}:{int(time.time() // 60)}"
+    cache.add(key, 0, timeout=120)
+    try:
+        return cache.incr(key) > A_MINUTE
+    except ValueError:  # dropped from a full cache at this very moment
+        return False
+
+
 def take(user: User, data: bytes) -> Upload:
     """The upload of this file: a new one, or the one that the account has of the same bytes.
 
@@ -85,7 +98,7 @@ def _from_gallery(picture: Picture) -> Rendered:
 
 
 def _take(user: User, content_sha256: str, normalise: Callable[[], Rendered], **about: Any) -> Upload:
-    if known := _touched(user, content_sha256):
+    if known := touched(user.pk, content_sha256=content_sha256):
         return known
     _check_quota(user, 0)
     if not images.has_space():
@@ -94,11 +107,7 @@ def _take(user: User, content_sha256: str, normalise: Callable[[], Rendered], **
         rendered, key = normalise(), images.new_key(new_id())
     images.store(key, rendered)
     try:
-        return _added(user, content_sha256, key, rendered, about)
-    except IntegrityError:  # the same file came twice at once, and the other was first
-        if known := _touched(user, content_sha256):
-            return known
-        raise
+        return added(user.pk, content_sha256, key, rendered, **about)
     finally:
         _remove_unless_known(key)
 
@@ -124,16 +133,26 @@ def _remove_unless_known(key: str) -> None:
         logger.exception("the files of an upload without a row could not be removed: %s", key)
 
 
-def _touched(user: User, content_sha256: str) -> Upload | None:
-    """The account's upload of that content, safe from the sweep from now on."""
-    known = Upload.objects.visible_to(user).stored().filter(content_sha256=content_sha256)
+def touched(user_id: int, **which: Any) -> Upload | None:
+    """The account's upload of that `pk` or `content_sha256`, safe from the sweep from now on; None where it has none."""
+    known = Upload.objects.stored().filter(user_id=user_id, **which)
     return known.first() if known.update(last_used=timezone.now()) else None
 
 
+def added(user_id: int, content_sha256: str, key: str, rendered: Rendered, **about: Any) -> Upload:
+    """The upload of that content, whose files lie under `key`; an older one where it came twice. Raises QuotaReached."""
+    try:
+        return _added(user_id, content_sha256, key, rendered, about)
+    except IntegrityError:  # the same file came twice at once, and the other was first
+        if known := touched(user_id, content_sha256=content_sha256):
+            return known
+        raise
+
+
 @transaction.atomic
-def _added(user: User, content_sha256: str, key: str, rendered: Rendered, about: dict[str, Any]) -> Upload:
+def _added(user_id: int, content_sha256: str, key: str, rendered: Rendered, about: dict[str, Any]) -> Upload:
     """The row, within the quota. Whoever counts holds the account's row, so that two cannot both be the last one."""
-    User.objects.select_for_update(no_key=True).get(pk=user.pk)
+    user = User.objects.select_for_update(no_key=True).get(pk=user_id)
     _check_quota(user, len(rendered.original))
     changes = {"key": key, "last_used": timezone.now(), **_measures(rendered), **about}
     removed = Upload.objects.visible_to(user).filter(content_sha256=content_sha256, key="")
@@ -188,6 +207,21 @@ def by_signed(signed: str) -> Upload | None:
     """The upload of a signed address, while that is valid."""
     try:
         pk = _signer.unsign(signed, max_age=SIGNED_FOR)
+    except signing.BadSignature:
+        return None
+    return Upload.objects.stored().filter(pk=pk, user__is_active=True).first()
+
+
+def link(upload: Upload, base: str) -> str:
+    """An address that serves it to whoever has it for as long as an unused upload stays, and that the API takes back."""
+    name = upload.pk.hex[-12:] + images.SUFFIXES[upload.format]
+    return f"{base}{reverse('upload_link', args=[_links.sign(upload.pk.hex), name])}"
+
+
+def by_link(signed: str) -> Upload | None:
+    """The upload of such an address, while that is valid."""
+    try:
+        pk = _links.unsign(signed, max_age=UNUSED_FOR)
     except signing.BadSignature:
         return None
     return Upload.objects.stored().filter(pk=pk, user__is_active=True).first()

@@ -2,7 +2,22 @@ from django.contrib import admin
 from django.urls import include, path, re_path
 
 from playground import webhooks
-from playground.views import catalog, gallery, pictures, playground, runs, share, uploads, usage
+from playground.api import pages as docs
+from playground.api.site import api
+from playground.views import (
+    catalog,
+    desk,
+    gallery,
+    pictures,
+    playground,
+    report,
+    results,
+    runs,
+    share,
+    uploads,
+    usage,
+    webhooks_out,
+)
 from playground.views.health import healthz
 
 urlpatterns = [
@@ -31,17 +46,41 @@ urlpatterns = [
     path("account/links/", share.share_links, name="share_links"),
     path("usage/", usage.report, name="usage"),
     re_path(r"^usage/(?P<form>csv|json)/$", usage.export, name="usage_export"),
+    path("settings/webhooks/", webhooks_out.webhooks, name="webhooks"),
+    path("settings/webhooks/deliveries/", webhooks_out.webhook_deliveries, name="webhook_deliveries"),
+    path(
+        "settings/webhooks/deliveries/<uuid:delivery_id>/resend/",
+        webhooks_out.webhook_resend,
+        name="webhook_resend",
+    ),
+    path("settings/webhooks/calls/", webhooks_out.webhook_calls, name="webhook_calls"),
+    path("settings/webhooks/<uuid:endpoint_id>/", webhooks_out.webhook, name="webhook"),
+    path("settings/webhooks/<uuid:endpoint_id>/secret/", webhooks_out.webhook_secret, name="webhook_secret"),
+    path("settings/webhooks/<uuid:endpoint_id>/<slug:deed>/", webhooks_out.webhook_do, name="webhook_do"),
+    path("settings/data/", desk.your_data, name="your_data"),
+    path("settings/data/export/", desk.export_data, name="export"),
+    path("settings/data/delete/", desk.delete_account, name="delete_account"),
+    path("goodbye/", desk.deleted, name="deleted"),
     path("uploads/", uploads.uploads, name="uploads"),
     path("uploads/<uuid:upload_id>/delete/", uploads.upload_delete, name="upload_delete"),
     path("uploads/<uuid:upload_id>/<str:size>/", uploads.upload_image, name="upload_image"),
     path("inputs/<str:signed>/", uploads.upload_signed, name="upload_signed"),
     path("s/<slug:token>/", share.share, name="share"),
+    path("s/<slug:token>/report/", report.report, name="share_report"),
     path("s/<slug:token>/revoke/", share.share_revoke, name="share_revoke"),
     path("s/<slug:token>/social.jpg", share.share_social, name="share_social"),
     path("s/<slug:token>/<uuid:picture_id>/<str:size>/", share.share_image, name="share_image"),
+    path("r/<str:signed>/", results.result_file, name="result"),
+    path("r/<str:signed>/<str:name>", results.result_file, name="result_file"),
+    path("d/<str:signed>/<str:name>", results.result_download, name="result_download"),
     path("healthz", healthz, name="healthz"),
-    path("hooks/<slug:token>/", webhooks.upstream_hook, name="upstream_hook"),
+    path("f/<str:signed>/<str:name>", uploads.upload_link, name="upload_link"),
+    path("docs/", docs.docs, name="docs"),
+    path("docs/key/", docs.docs_key, name="docs_key"),
+    path("docs/errors/", docs.docs_errors, name="docs_errors"),
+    path("", api.urls),
     path("", include("accounts.urls")),
+    path("hooks/<slug:token>/", webhooks.upstream_hook, name="upstream_hook"),
     path("accounts/", include("allauth.urls")),
     path("admin/", admin.site.urls),
 ]

@@ -13,7 +13,9 @@ from django.db import connection
 from django.db.backends.sqlite3.base import DatabaseOperations
 
 from accounts.models import User
-from playground import upkeep, upstreams
+from playground import catalog, drives, upkeep, upstreams
+from playground.api import limits
+from tests.driving import driving
 from tests.racing import Track, track_on
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -128,6 +130,9 @@ def _own_folder(settings: Any, tmp_path: Path) -> None:
     settings.MEDIA_ROOT = tmp_path / "pictures"
     cache.clear()
     upstreams.forget()
+    catalog.forget()
+    limits.forget()
+    drives.forget()
 
 
 # --- People -------------------------------------------------------------------------------------------
@@ -173,6 +178,13 @@ def page(chromium_browser: Any) -> Iterator[Any]:
     context = chromium_browser.new_context(viewport={"width": 1280, "height": 900})
     yield context.new_page()
     context.close()
+
+
+@pytest.fixture
+def _engine(live_server: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A drive for the live server's jobs."""
+    with driving(monkeypatch):
+        yield
 
 
 # --- Races between processes --------------------------------------------------------------------------

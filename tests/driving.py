@@ -1,11 +1,13 @@
 """Runs a real drive of the engine in the test's process, until nothing is left to do."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from django.conf import settings
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, connection, connections
 
 from playground import drives, engine
 from playground.models import Job, Run
@@ -36,6 +38,26 @@ def drive_until_final(seconds: float = 20, then: Callable[[], object] | None = N
     ends.cancel()
     over.set()
     watcher.join()
+
+
+@contextmanager
+def driving(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Drives jobs in a thread of this process meanwhile, as the worker does in one of its own."""
+    monkeypatch.setattr(engine, "LIFETIME_S", 1.0)
+    is_over = threading.Event()
+
+    def drive() -> None:
+        while not is_over.wait(0.05):
+            engine.drive()
+        connections.close_all()
+
+    thread = threading.Thread(target=drive)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
 
 
 def states(run: Run) -> list[str]:

@@ -5,6 +5,7 @@ import uuid
 from typing import Any
 
 from django.core.management import call_command
+from django.db import transaction
 from PIL import Image
 
 from accounts import ledger
@@ -38,8 +39,17 @@ def run_for(user: User, *slugs: str, count: int = 1, pay: str = "credits", **cha
     )
 
 
-def job_for(user: User, **asked: Any) -> Job:
-    return run_for(user, **asked).jobs.get()
+def job_for(user: User, call: orders.Call | None = None, **asked: Any) -> Job:
+    """One job of a run; or, with a `call`, what that API call ordered."""
+    if call is None:
+        return run_for(user, **asked).jobs.get()
+    load_catalogue()
+    [variant] = catalog.by_slugs([PRO])
+    with transaction.atomic():
+        [job] = orders.submit_call(
+            call, variant=variant, prompt="a fox", aspect_ratio="1:1", count=1, seed=None
+        )
+    return job
 
 
 def leased(job: Job, owner: str = "drive") -> Job:
@@ -56,7 +66,12 @@ def rendered(size: tuple[int, int] = (256, 256), *, with_preview: bool = True) -
 
 def picture_for(user: User, **asked: Any) -> Picture:
     """A picture that went all the way: sent, fetched, stored and paid for (or previewed)."""
-    job = leased(job_for(user, **asked))
+    return draw(job_for(user, **asked))
+
+
+def draw(job: Job) -> Picture:
+    """What a drive does with an open job, at once."""
+    job = leased(job)
     key, made = images.new_key(new_id()), rendered()
     assert (
         jobs.sending(job)

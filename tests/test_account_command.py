@@ -6,8 +6,8 @@ from allauth.account.models import EmailAddress
 from django.core.management import CommandError, call_command
 from django.test import Client
 
-from accounts import ledger
-from accounts.models import Cap, User
+from accounts import keys, ledger
+from accounts.models import ApiKey, Cap, User
 
 pytestmark = pytest.mark.django_db
 GIFT = 10_000_000
@@ -45,9 +45,9 @@ def test_it_finds_the_person_however_the_address_is_spelt(account: Any) -> None:
 def test_a_second_call_without_a_password_keeps_the_first_ones(account: Any) -> None:
     account("alice@example.org", "--password", "alice-password")
     account("alice@example.org", "--grant", "1")
-    assert User.objects.get().check_password("alice-password")
+    assert User.objects.get(email="alice@example.org").check_password("alice-password")
     account("alice@example.org", "--password", "another-password")
-    assert User.objects.get().check_password("another-password")
+    assert User.objects.get(email="alice@example.org").check_password("another-password")
 
 
 def test_without_a_password_nobody_can_log_in(account: Any) -> None:
@@ -71,7 +71,7 @@ def test_it_verifies_an_account_that_still_waited_for_it(account: Any) -> None:
 def test_with_no_budget_left_the_grant_still_comes_and_the_gift_waits(account: Any, settings: Any) -> None:
     settings.SIGNUP_BUDGET_MICROS_PER_DAY = 0
     assert account("alice@example.org", "--grant", "3")["balanceUsdMicros"] == 3_000_000
-    assert User.objects.get().awaits_welcome
+    assert User.objects.get(email="alice@example.org").awaits_welcome
 
 
 @pytest.mark.parametrize(
@@ -88,6 +88,12 @@ def test_with_no_budget_left_the_grant_still_comes_and_the_gift_waits(account: A
         ("alice@example.org", "--cap-day", "-1"),
         ("alice@example.org", "--cap-month", "None"),
         ("alice@example.org", "--cap-job", ""),
+        ("alice@example.org", "--api-key", " "),
+        ("alice@example.org", "--api-key", "x" * 61),
+        ("alice@example.org", "--test"),
+        ("alice@example.org", "--key-cap-day", "1"),
+        ("alice@example.org", "--api-key", "CI", "--key-cap-total", "lots"),
+        ("alice@example.org", "--api-key", "CI", "--test", "--key-cap-day", "1"),
     ],
 )
 def test_bad_input_changes_nothing(account: Any, arguments: tuple[str, ...]) -> None:
@@ -98,7 +104,7 @@ def test_bad_input_changes_nothing(account: Any, arguments: tuple[str, ...]) -> 
 
 def test_the_balance_is_what_is_posted_and_what_is_held_is_told_apart(account: Any) -> None:
     account("alice@example.org")
-    wallet = ledger.wallet_of(User.objects.get())
+    wallet = ledger.wallet_of(User.objects.get(email="alice@example.org"))
     ledger.hold(wallet, [ledger.Promise("job:1", 35_000, "a picture")])
     printed = account("alice@example.org")
     assert (printed["balanceUsdMicros"], printed["availableUsdMicros"]) == (GIFT, GIFT - 35_000)
@@ -116,9 +122,44 @@ def test_it_sets_and_removes_caps(account: Any) -> None:
 
 def test_a_cap_from_a_script_keeps_the_owners_warning_while_it_can_come(account: Any) -> None:
     account("alice@example.org")
-    alice = User.objects.get()
+    alice = User.objects.get(email="alice@example.org")
     Cap.objects.create(user=alice, window="day", limit=5_000_000, warn_at=3_000_000)
     account("alice@example.org", "--cap-day", "4")
     assert (alice.caps.get().limit, alice.caps.get().warn_at) == (4_000_000, 3_000_000)
     account("alice@example.org", "--cap-day", "3")
     assert (alice.caps.get().limit, alice.caps.get().warn_at) == (3_000_000, None)
+
+
+def test_it_makes_a_key_each_time_and_prints_it(account: Any) -> None:
+    first = account("alice@example.org", "--api-key", "CI")["apiKey"]
+    again = account("alice@example.org", "--api-key", "CI")["apiKey"]
+    assert first != again
+    for text in (first, again):
+        found = keys.find(text)
+        assert found is not None and (found.user.email, found.name, found.is_test) == (
+            "alice@example.org",
+            "CI",
+            False,
+        )
+    assert "apiKey" not in account("alice@example.org")
+
+
+def test_it_makes_a_test_key(account: Any) -> None:
+    text = account("alice@example.org", "--api-key", "CI", "--test")["apiKey"]
+    assert text.startswith("sk-aig-test-")
+    assert ApiKey.objects.get().is_test
+
+
+def test_it_makes_a_key_with_caps(account: Any) -> None:
+    account("alice@example.org", "--api-key", "CI", "--key-cap-month", "20", "--key-cap-total", "$99.5")
+    assert keys.stops_of(ApiKey.objects.get()) == {"month": 20_000_000, "total": 99_500_000}
+
+
+def test_the_21st_key_is_refused_and_nothing_else_happens_either(account: Any) -> None:
+    account("alice@example.org")
+    alice = User.objects.get(email="alice@example.org")
+    for n in range(20):
+        keys.make(alice, f"key {n}")
+    with pytest.raises(CommandError, match="20 working keys"):
+        account("alice@example.org", "--api-key", "CI", "--grant", "5")
+    assert ledger.wallet_of(alice).posted == GIFT

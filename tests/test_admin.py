@@ -29,6 +29,13 @@ def act(desk: Client, model: str, action: str, *rows: Any, follow: bool = False)
     return desk.post(f"/admin/{model}/", {"action": action, "_selected_action": chosen}, follow=follow)
 
 
+def act_why(desk: Client, model: str, action: str, *rows: Any) -> Any:
+    """The same for an action that asks why; without a reason it does nothing."""
+    address = act(desk, model, action, *rows)["Location"]
+    assert desk.post(address, {"once": "a"}).status_code == 200
+    return desk.post(address, {"once": "a", "reason": "Stuck since noon"}, follow=True)
+
+
 def ask_grant(desk: Client, *users: User) -> tuple[str, str]:
     """The address of the grant form, and the id that this form carries."""
     address = act(desk, "accounts/user", "grant_credit", *users)["Location"]
@@ -168,9 +175,10 @@ def test_balances_and_books_are_for_reading_even_to_superusers(
 
 def test_a_users_page_can_be_saved_and_its_address_cannot_be_changed(alice: User, desk: Client) -> None:
     at = f"/admin/accounts/user/{alice.pk}/change/"
-    assert desk.post(at, {"email": "evil@example.org"}).status_code == 302
+    form = {"email": "evil@example.org", "is_active": "", "is_staff": "on"}
+    assert desk.post(at, form).status_code == 302
     alice.refresh_from_db()
-    assert (alice.email, alice.is_active) == ("alice@example.org", False)
+    assert (alice.email, alice.is_active, alice.is_staff) == ("alice@example.org", True, True)
 
 
 def test_a_users_page_leads_to_their_books_however_the_address_is_spelt(desk: Client) -> None:
@@ -183,7 +191,7 @@ def test_a_users_page_leads_to_their_books_however_the_address_is_spelt(desk: Cl
 def test_charlie_cancels_what_owes_nothing(alice: User, desk: Client) -> None:
     give(alice)
     job = job_for(alice)
-    act(desk, "playground/job", "cancel", job)
+    act_why(desk, "playground/job", "cancel", job)
     job.refresh_from_db()
     assert job.state == Job.State.CANCELLED
     assert ledger.wallet_of(alice).held == 0
@@ -195,7 +203,7 @@ def test_charlie_fails_what_is_stuck_and_the_hold_is_released(alice: User, desk:
     job = leased(job_for(alice))
     assert jobs.sending(job)
     assert jobs.started(job, "up-1")
-    act(desk, "playground/job", "fail_and_release", job)
+    act_why(desk, "playground/job", "fail_and_release", job)
     job.refresh_from_db()
     assert (job.state, job.failure) == (Job.State.FAILED, "given_up")
     assert (ledger.wallet_of(alice).held, ledger.wallet_of(alice).posted) == (0, 10 * USD)
@@ -205,7 +213,7 @@ def test_charlie_fails_what_is_stuck_and_the_hold_is_released(alice: User, desk:
 def test_a_finished_job_is_left_alone(alice: User, desk: Client) -> None:
     give(alice)
     picture = picture_for(alice)
-    response = act(desk, "playground/job", "fail_and_release", picture.job, follow=True)
+    response = act_why(desk, "playground/job", "fail_and_release", picture.job)
     assert b"Failed and released: 0 of 1." in response.content
     assert not LogEntry.objects.exists()
 
@@ -276,7 +284,10 @@ def test_a_price_is_dated_ahead_and_the_old_one_stays(desk: Client) -> None:
     at = f"/admin/playground/variant/{variant.pk}/change/"
     page = desk.get(at).content.decode()
     assert "$0.035 (5.00 credits)" in page
-    response = desk.post(at, variant_form(variant, **new_price("0.07", tomorrow)))
+    silent = desk.post(at, variant_form(variant, **new_price("0.07", tomorrow)))
+    assert b"Say why" in silent.content
+    assert variant.prices.count() == 1
+    response = desk.post(at, variant_form(variant, reason="Dearer upstream", **new_price("0.07", tomorrow)))
     assert response.status_code == 302
     assert list(variant.prices.values_list("micros", flat=True)) == [70_000, 35_000]
     assert catalog.by_slugs([PRO])[0].price_micros == 35_000

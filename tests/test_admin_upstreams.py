@@ -30,7 +30,7 @@ def desk(charlie: User, settings: Any) -> Client:
 def form(**changes: Any) -> dict[str, Any]:
     asked = {
         "name": "house", "kind": "aigenerate", "base_url": "https://flux.example.org/v1", "upload_url": "",
-        "inputs_by": "", "is_on": "on", "key": KEY, "usd_per_day": "", "at_once": "",
+        "inputs_by": "", "is_on": "on", "key": KEY, "reason": "As agreed", "usd_per_day": "", "at_once": "",
         "at_once_by_model": "{}", "result_hosts": "[]",
     }  # fmt: skip
     return asked | changes
@@ -183,7 +183,7 @@ def save_route(desk: Client, variant: Variant, **changes: Any) -> Any:
         "provider": "house", "upstream_model": "flux-2/pro", "usd": "0.025", "fixed": '{"resolution": "1K"}',
         "ignores": '["seed"]', "position": "3",
     } | changes  # fmt: skip
-    asked = {name: getattr(variant, name) for name in fields} | {"is_live": "on"}
+    asked = {name: getattr(variant, name) for name in fields} | {"is_live": "on", "reason": "A new upstream"}
     asked["parameters"] = json.dumps(variant.parameters)
     asked |= {"prices-TOTAL_FORMS": 0, "prices-INITIAL_FORMS": 0}
     asked |= {"routes-TOTAL_FORMS": 1, "routes-INITIAL_FORMS": 0}
@@ -222,3 +222,12 @@ def test_a_route_that_cannot_be_right_is_refused(desk: Client, field: str, value
     variant.routes.all().delete()
     assert said in errors(save_route(desk, variant, **{field: value}))
     assert not variant.routes.exists()
+
+
+def test_the_dollar_limit_changes_with_a_reason_and_the_trail_has_both_amounts(desk: Client) -> None:
+    add(desk)
+    row = Upstream.objects.get()
+    assert "Say why" in errors(desk.post(f"{LIST}{row.pk}/change/", form(usd_per_day="2.5", reason="")))
+    change(desk, row, usd_per_day="2.5", reason="They raised our quota")
+    newest = LogEntry.objects.latest("pk").change_message
+    assert "usd_per_day: empty -> 2.5" in newest and newest.endswith(": They raised our quota")

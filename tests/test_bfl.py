@@ -241,7 +241,7 @@ def test_alices_edit_arrives_with_its_pictures(up: FakeBFL, model: str, count: i
 
 
 def test_with_a_webhook_it_is_asked_by_its_id(up: FakeBFL) -> None:
-    up.behave(ready_s=0.3)
+    up.behave(ready_s=30)
     started = create(there(up), replace(ORDER, callback_url="http://127.0.0.1:9/hook"))
     assert started.memo == ""
     running = look(there(up), started.upstream_id)

@@ -2,17 +2,15 @@
 
 import base64
 import hashlib
-import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.conf import LazySettings
-from django.db import connections
 from django.test import Client
 
 from accounts.models import User
-from playground import engine, uploads
+from playground import uploads
 from playground.models import Job, Picture, Run, RunInput, Upload
 from playground.views import playground as views
 from tests.making import EDIT, KONTEXT, PRO, give, load_catalogue, picture_for, run_for
@@ -50,24 +48,6 @@ def complaints(page: Any) -> Iterator[list[str]]:
     page.on("pageerror", lambda error: heard.append(str(error)))
     yield heard
     assert heard == []
-
-
-@pytest.fixture
-def _engine(site: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Drives jobs in a thread of this process, as the worker does in one of its own."""
-    monkeypatch.setattr(engine, "LIFETIME_S", 1.0)
-    is_over = threading.Event()
-
-    def drive() -> None:
-        while not is_over.wait(0.05):
-            engine.drive()
-        connections.close_all()
-
-    thread = threading.Thread(target=drive)
-    thread.start()
-    yield
-    is_over.set()
-    thread.join()
 
 
 def file(colour: str, size: tuple[int, int] = (600, 400)) -> dict[str, Any]:
@@ -417,7 +397,7 @@ def test_who_was_logged_out_logs_in_elsewhere_and_tries_again(page: Any, site: s
     other = opened.value
     other.get_by_label("E-mail address").fill(dora.email)
     other.get_by_label("Password").fill("a-long-password-9")
-    other.get_by_role("button", name="Log in").click()
+    other.get_by_role("button", name="Log in", exact=True).click()
     other.wait_for_url(f"{site}/")
     page.get_by_role("button", name="Try again").click()
     page.locator(".input-item[data-state=ready]").wait_for()
@@ -425,6 +405,21 @@ def test_who_was_logged_out_logs_in_elsewhere_and_tries_again(page: Any, site: s
     page.locator("#prompt").fill("a fox")
     page.locator("#go:enabled").click()
     page.wait_for_url("**/runs/*/")
+
+
+def test_an_input_picture_is_removed_in_its_place(
+    page: Any, site: str, dora: User, complaints: list[str]
+) -> None:
+    for colour in COLOURS[:3]:
+        uploads.take(dora, photo(colour))
+    page.goto(f"{site}/uploads/")
+    page.evaluate("window.isSame = true")
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Remove").first.click()
+    page.locator(".tile").nth(2).wait_for(state="detached")
+    assert page.evaluate("window.isSame") and page.locator(".tile").count() == 2
+    assert "2 of" in page.locator("#room").inner_text()
+    page.wait_for_function("() => document.activeElement === document.querySelector('.tile form button')")
 
 
 def test_a_gallery_picture_that_was_deleted_meanwhile_says_so(page: Any, site: str, dora: User) -> None:

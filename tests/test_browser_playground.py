@@ -1,15 +1,12 @@
 """The main job in a real browser, with the real engine and the sandbox behind the page."""
 
-import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.conf import LazySettings
-from django.db import connections
 
 from accounts.models import User
-from playground import engine
 from playground.models import Price, Run, Variant
 from tests.making import PRO, give, load_catalogue
 
@@ -23,24 +20,6 @@ def site(live_server: Any, settings: LazySettings) -> str:
     settings.SANDBOX_DELAY_S = 0.3
     load_catalogue()
     return live_server.url
-
-
-@pytest.fixture
-def _engine(site: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Drives jobs in a thread of this process, as the worker does in one of its own."""
-    monkeypatch.setattr(engine, "LIFETIME_S", 1.0)
-    is_over = threading.Event()
-
-    def drive() -> None:
-        while not is_over.wait(0.05):
-            engine.drive()
-        connections.close_all()
-
-    thread = threading.Thread(target=drive)
-    thread.start()
-    yield
-    is_over.set()
-    thread.join()
 
 
 @pytest.fixture
@@ -61,7 +40,7 @@ def dora(page: Any, site: str) -> User:
     page.goto(f"{site}/accounts/login/")
     page.get_by_label("E-mail address").fill(user.email)
     page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Log in").click()
+    page.get_by_role("button", name="Log in", exact=True).click()
     page.wait_for_url(f"{site}/")
     return user
 
@@ -139,14 +118,40 @@ def test_after_going_back_the_next_press_is_a_new_run(
     assert page.url != first and Run.objects.count() == 2
 
 
-def test_going_back_brings_choices_from_far_down_the_catalogue(
-    page: Any, site: str, dora: User, complaints: list[str]
-) -> None:
+def many_variants() -> None:
+    """More than are shown at first."""
     for number in range(8):
         variant = Variant.objects.get(slug=PRO)
         variant.pk, variant.slug, variant.label, variant.position = None, f"far-{number}", f"Far {number}", 90
         variant.save()
         Price.objects.create(variant=variant, micros=(number + 1) * 1_000_000)
+
+
+def test_going_back_and_reloading_bring_the_cards_that_were_shown_and_searched_for(
+    page: Any, site: str, dora: User, complaints: list[str]
+) -> None:
+    many_variants()
+    page.goto(f"{site}/?prompt=a+fox")
+    page.get_by_role("button", name="Show more").click()
+    page.get_by_role("checkbox", name="Far 7").wait_for()
+    page.reload()
+    page.get_by_role("checkbox", name="Far 7").wait_for()
+    page.get_by_role("searchbox").fill("Far 5")
+    page.get_by_role("checkbox", name="Far 7").wait_for(state="detached")
+    page.get_by_role("checkbox", name="Far 5").wait_for()
+    page.get_by_role("button", name="Make 2 free previews").click()
+    page.wait_for_url("**/runs/*/")
+    page.go_back()
+    page.get_by_role("checkbox", name="Far 5").wait_for()
+    assert page.get_by_role("searchbox").input_value() == "Far 5"
+    assert page.get_by_role("checkbox", name="Far 7").count() == 0
+    assert page.locator("[name=variants]:checked").count() == 2
+
+
+def test_going_back_brings_choices_from_far_down_the_catalogue(
+    page: Any, site: str, dora: User, complaints: list[str]
+) -> None:
+    many_variants()
     page.goto(f"{site}/?prompt=a+fox")
     page.get_by_role("checkbox", name="Far 7").wait_for(state="detached")
     page.get_by_role("button", name="Show more").click()

@@ -6,7 +6,7 @@ import pytest
 from django.core import mail
 from django.test import override_settings
 
-from accounts import cap_mails, caps, ledger
+from accounts import cap_mails, caps, ledger, mails
 from accounts.models import CapNotice, CapWindow, User
 from playground import upkeep
 from tests.making import USD, load_catalogue
@@ -146,7 +146,7 @@ def test_without_a_public_address_the_mail_names_the_page(alice: User, settings:
     caps.put(alice, "day", stop=5 * USD, warn=None)
     spent(alice, 3 * USD)
     subjects()
-    assert 'on the page "Spend caps" of your account' in mail.outbox[0].body
+    assert 'on the page "Spend caps" of your settings' in mail.outbox[0].body
     assert "href" not in mail.outbox[0].alternatives[0].content
 
 
@@ -157,7 +157,7 @@ def test_a_mail_that_was_not_taken_is_sent_by_the_next_sweep(
     caps.put(alice, "day", stop=5 * USD, warn=None)
     spent(alice, 3 * USD)
     with monkeypatch.context() as patch:
-        patch.setattr(cap_mails.EmailMultiAlternatives, "send", raises(ConnectionRefusedError()))
+        patch.setattr(mails.EmailMultiAlternatives, "send", raises(ConnectionRefusedError()))
         assert subjects() == []
     assert subjects() == ["50 % of your day cap of $5.00 is spent"]
 
@@ -168,7 +168,7 @@ def test_an_address_that_is_refused_does_not_hold_up_the_others(
     caps.put(alice, "day", stop=5 * USD, warn=None)
     spent(alice, 3 * USD)
     refused = smtplib.SMTPRecipientsRefused({"alice@example.org": (550, b"no such user")})
-    monkeypatch.setattr(cap_mails.EmailMultiAlternatives, "send", raises(refused))
+    monkeypatch.setattr(mails.EmailMultiAlternatives, "send", raises(refused))
     assert cap_mails.send_due(LEAST, NOON) == 1
     assert CapNotice.objects.get().level == "50"
 
@@ -197,7 +197,7 @@ def capture_and_sweep(number: int) -> list[str]:
     wallet, limits = ledger.wallet_of(user), ledger.account_limits(user, 100_000)
     [held] = ledger.hold(wallet, [ledger.Promise(f"x:{number}", 100_000, "a picture")], limits)
     ledger.capture(held.pk, to=ledger.house(ledger.Wallet.House.REVENUE), kind=ledger.Transfer.Kind.CHARGE)
-    cap_mails.EmailMultiAlternatives = Outbox  # type: ignore[misc,assignment]
+    mails.EmailMultiAlternatives = Outbox  # type: ignore[misc,assignment]
     with override_settings(HAS_MAIL=True):
         for _ in range(3):
             cap_mails.send_due(LEAST)

@@ -158,7 +158,7 @@ def test_a_dated_price_is_added_and_the_old_one_stays_in_force_until_then(load: 
         ("0.05", "= nonsense"),
         ("0.05", 'routes = [{ provider = "one" }, { provider = "one" }]'),
         ("0.05", 'routes = [{ model = "painter" }]'),
-        ("0.05", 'routes = [{ provider = "one", cost_usd = "0" }]'),
+        ("0.05", 'routes = [{ provider = "one", cost_usd = "-1" }]'),
     ],
 )
 def test_a_file_that_does_not_add_up_is_refused_whole(load: Any, usd: str, more: str) -> None:

@@ -82,7 +82,7 @@ def test_a_create_that_is_known_not_to_have_started_is_sent_again(up: FakeUpstre
 
 
 def test_a_lost_answer_is_never_sent_again(up: FakeUpstream, rich: User, settings: Any) -> None:
-    settings.JOB_DEADLINE_S = 2
+    settings.JOB_DEADLINE_S = 4
     up.fault(where="create", kind="reset", started=True)
     run = run_for(rich)
     drive_until_final()

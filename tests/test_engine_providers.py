@@ -18,7 +18,7 @@ from tests.fake_upstream import FakeUpstream
 from tests.making import EDIT, KONTEXT, PRO, USD, give, load_catalogue, run_for
 from tests.pictures import photo
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.once]
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ def problems(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     return found
 
 
-SQLITE = {"ENGINE": "django.db.backends.sqlite3", "NAME": "/data/db.sqlite3"}
+SQLITE = {"ENGINE": "playground.sqlite3", "NAME": "/data/db.sqlite3"}
 DB = Path("/data/db.sqlite3")
 
 
@@ -34,6 +34,9 @@ DB = Path("/data/db.sqlite3")
         (lambda: env.seconds("X", "3"), "2.5", Decimal("2.5")),
         (lambda: env.usd("X", "1"), "$0.35", 350_000),
         (lambda: env.usd("X", "1"), "", 1_000_000),
+        (lambda: env.cents("X", "5,10"), "20, $2.50,20", [250, 2000]),
+        (lambda: env.cents("X", "5,10"), "", [500, 1000]),
+        (lambda: env.address("X"), "olga@example.org", "olga@example.org"),
         (lambda: env.yes("X"), "On", True),
         (lambda: env.choice("X", "INFO", ["INFO", "DEBUG"]), "debug", "DEBUG"),
         (lambda: env.origin("X").geturl(), "https://flux.example.com/", "https://flux.example.com"),
@@ -77,6 +80,11 @@ def test_a_good_value_is_read(
         (lambda: env.usd("X", "1"), "0.0000001", 1_000_000),
         (lambda: env.usd("X", "1"), "Infinity", 1_000_000),
         (lambda: env.usd("X", "1"), "-5", 1_000_000),
+        (lambda: env.cents("X", "5,10"), "0.49", [500, 1000]),
+        (lambda: env.cents("X", "5,10"), "5,1.005", [500, 1000]),
+        (lambda: env.cents("X", "5,10"), "NaN", [500, 1000]),
+        (lambda: env.address("X"), "olga", ""),
+        (lambda: env.address("X"), "a@b@c", ""),
         (lambda: env.yes("X"), "maybe", False),
         (lambda: env.choice("X", "INFO", ["INFO"]), "loud", "INFO"),
         (lambda: env.origin("X").geturl(), "flux.example.com", ""),
@@ -125,6 +133,15 @@ def test_a_missing_package_says_how_to_install_it(
 
 
 # --- Folders and the secret key -----------------------------------------------------------------------
+def test_a_key_whose_package_is_missing_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, problems: list[Any]
+) -> None:
+    monkeypatch.setattr(env, "find_spec", lambda name: None)
+    monkeypatch.setenv("X", "sk_test_secret")
+    assert env.extra_key("X", "stripe") == ""
+    assert problems == [("X", "needs a package that is not installed; run: uv sync --extra stripe")]
+
+
 def test_the_data_folder_is_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("X", str(tmp_path / "a" / "b"))
     assert env.folder("X", DB) == tmp_path / "a" / "b"

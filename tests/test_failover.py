@@ -1,6 +1,7 @@
 """Two upstreams that make the same variant: a job goes to the second where the first is known not to have started it."""
 
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -235,10 +236,13 @@ def test_a_job_that_runs_where_the_operator_has_switched_off_is_finished(
     run = run_for(rich)
 
     def switch_off() -> None:
+        end = time.monotonic() + 15
+        while time.monotonic() < end and not run.jobs.filter(state="running").exists():
+            time.sleep(0.02)
         Upstream.objects.create(name="aigenerate", kind=Upstream.Kind.AIGENERATE, is_on=False)
         connection.close()
 
-    later = threading.Timer(0.7, switch_off)
+    later = threading.Thread(target=switch_off)
     later.start()
     drive_until_final()
     later.join()

@@ -233,6 +233,7 @@ def order(up: FakeUpstream, user: User, case: Case, number: int) -> Job:
 
 
 # --- The table ----------------------------------------------------------------------------------------
+@pytest.mark.once
 @pytest.mark.parametrize("row", TABLE)
 def test_what_must_hold_holds(
     row: str, up: FakeUpstream, rich: User, dialled: Counter[str], settings: Any
@@ -285,6 +286,7 @@ def test_alice_pays_only_for_the_pictures_of_a_run_that_came(up: FakeUpstream, r
     assert_paid_and_stored(rich, suspected=run.jobs.filter(state="failed").count())
 
 
+@pytest.mark.once
 def test_a_new_address_is_asked_for_once(up: FakeUpstream, rich: User) -> None:
     up.fault(where="file", kind="gone")
     run_for(rich)
@@ -293,6 +295,7 @@ def test_a_new_address_is_asked_for_once(up: FakeUpstream, rich: User) -> None:
     assert task["downloads"] == 2
 
 
+@pytest.mark.once
 def test_a_picture_that_drips_lets_others_pass(
     up: FakeUpstream, rich: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -328,9 +331,9 @@ def test_nothing_is_sent_for_a_job_whose_deadline_came_while_it_waited_its_turn(
     up: FakeUpstream, rich: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(steps, "SENDING_AT_ONCE", 1)
-    up.behave(submit_s=0.8)
+    up.behave(submit_s=2.2)
     run = run_for(rich, count=2)
-    Job.objects.update(deadline=timezone.now() + timedelta(seconds=0.7))
+    Job.objects.update(deadline=timezone.now() + timedelta(seconds=2))
     drive_until_final()
     up.behave(submit_s=0.0)
     assert {outcome(job) for job in run.jobs.all()} == {"timed_out"}

@@ -15,9 +15,8 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
 from accounts.models import User
-from playground import images, upkeep
+from playground import images, upkeep, uploads
 from playground.models import Upload
-from playground.views import uploads as views
 from tests import hostile
 from tests.conftest import BASE_DIR
 from tests.pictures import metadata_in, opened
@@ -88,7 +87,7 @@ def test_no_file_brings_a_worker_down(folders: list[Path], door: str) -> None:
 def test_nothing_is_kept_of_an_upload_but_our_own_encoding(
     alice: User, folders: list[Path], settings: Any, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(views, "UPLOADS_A_MINUTE", 100_000)
+    monkeypatch.setattr(uploads, "A_MINUTE", 100_000)
     client, kept, refused = Client(), 0, 0
     client.force_login(alice)
     for file in sorted(path for folder in folders for path in folder.rglob("*") if path.is_file()):

@@ -215,6 +215,7 @@ def up(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeUpstream]
         yield up
 
 
+@pytest.mark.once
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("where", ["look", "file"])
 def test_a_job_with_such_a_result_fails_and_costs_alice_nothing(

@@ -11,7 +11,6 @@ from django.test import Client
 from accounts.models import User
 from playground import catalog, images, offers, uploads
 from playground.models import Job, Picture, Run, RunInput, Upload, Variant
-from playground.views import uploads as upload_views
 from tests.making import EDIT, FLEX_2K, KONTEXT, PRO, give, load_catalogue, picture_for
 from tests.pictures import photo
 
@@ -222,7 +221,7 @@ def test_edit_this_says_what_is_wrong_with_the_house(
 
 
 def test_edit_this_counts_as_an_upload(hers: Client, rich: User, monkeypatch: Any) -> None:
-    monkeypatch.setattr(upload_views, "UPLOADS_A_MINUTE", 0)
+    monkeypatch.setattr(uploads, "A_MINUTE", 0)
     html = page(hers.get("/", {"edit": picture_for(rich).pk}))
     assert "Wait a minute" in html and not Upload.objects.exists()
 

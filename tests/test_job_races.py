@@ -2,15 +2,17 @@
 
 import uuid
 from collections import Counter
+from datetime import timedelta
 
 import pytest
 from django.conf import settings
+from django.utils import timezone
 
 from accounts import ledger
-from accounts.models import User
+from accounts.models import ApiKey, CapWindow, User
 from playground import jobs, orders, upstreams
 from playground.models import Job, Picture, Upstream, UpstreamState
-from tests.making import USD, give, job_for, picture_for, run_for
+from tests.making import USD, give, job_for, load_catalogue, picture_for, run_for
 from tests.racing import Outcome, Track
 
 pytestmark = [pytest.mark.kills, pytest.mark.races]
@@ -119,3 +121,57 @@ def test_one_job_claimed_by_many_is_sent_and_counted_once(track: Track) -> None:
     assert ends(outcomes)["True"] == 1 and not [outcome for outcome in outcomes if outcome.error]
     assert track.alone(sent) == (1, COST)
     track.alone(give_all_up)
+
+
+# --- Many of one person's jobs in one transaction -----------------------------------------------------
+KEYS = 5
+
+
+def ordered_with_keys(each: int) -> list[str]:
+    """Jobs that wait, in turn of each key: in one transaction their caps' windows come up in many orders."""
+    load_catalogue()
+    made = [ApiKey.objects.create(user=alice(), digest=uuid.uuid4().hex) for _ in range(KEYS)]
+    calls = [orders.Call(key=key, asked={}) for _ in range(each) for key in made]
+    return [str(job_for(alice(), call).pk) for call in calls]
+
+
+def end(job: str) -> object:
+    """Empty: the operator ends all that waits. A job's id: its owner cancels it."""
+    if not job:
+        return bool(jobs.cancel_waiting(alice(), by=alice()))
+    jobs.cancel(Job.objects.get(pk=job), by=alice())
+    return "ended"
+
+
+def test_who_ends_all_jobs_of_a_person_never_waits_in_a_circle(track: Track) -> None:
+    waiting = track.alone(ordered_with_keys, 16)
+    runners = [waiting[-1 - n] for n in range(RUNNERS - 1)]
+    outcomes = track.race(end, [("",), *((job,) for job in runners)])
+    assert not [outcome for outcome in outcomes if outcome.error]
+    assert track.alone(balance) == (100 * USD, 0)
+
+
+# --- Previews over midnight ---------------------------------------------------------------------------
+def previews_of_yesterday(count: int) -> list[str]:
+    """Sent, and with no answer yet."""
+    settings.AIGENERATE_API_KEY = "key"
+    made = [str(job_for(alice(), pay="preview").pk) for _ in range(count)]
+    CapWindow.objects.update(starts=timezone.now().date() - timedelta(days=1))
+    for job in jobs.claim("drive", count):
+        assert jobs.sending(job) is True
+    return made
+
+
+def fail_or_order(job: str) -> str:
+    settings.AIGENERATE_API_KEY = "key"
+    if job:
+        return str(jobs.fail(Job.objects.get(pk=job), "timed_out"))
+    job_for(alice(), pay="preview")
+    return "ordered"
+
+
+def test_previews_that_fail_after_midnight_wait_in_no_circle_with_new_ones(track: Track) -> None:
+    """What is given back is of yesterday's budget, and what it may have cost is of today's."""
+    sent = track.alone(previews_of_yesterday, 20)
+    outcomes = track.race(fail_or_order, [(job,) for made in sent for job in (made, "")])
+    assert ends(outcomes) == {"True": len(sent), "ordered": len(sent)}

@@ -9,7 +9,7 @@ from django.utils import timezone
 from accounts import ledger
 from accounts.models import Cap, Hold, User
 from playground import catalog, jobs, orders, upkeep
-from playground.models import Job, JobEvent, Picture, Price, Run, Switch, Variant
+from playground.models import Job, JobEvent, Picture, Price, Route, Run, Switch, Variant
 from tests.making import (
     EDIT,
     FLEX_2K,
@@ -418,3 +418,17 @@ def test_sizes_have_the_pixels_of_their_resolution_and_never_more() -> None:
         for resolution, most in (("1K", 1024**2), ("2K", 2048**2), ("", 1024**2)):
             width, height = catalog.size(ratio, resolution)
             assert 0.94 * most < width * height <= most and width % 16 == height % 16 == 0
+
+
+def test_who_read_a_preview_before_it_was_rerouted_releases_the_hold_it_has_now(
+    alice: User, settings: object
+) -> None:
+    """Whoever cancels, deletes an account or sweeps has the job in hand while an engine gives it to another upstream."""
+    settings.AIGENERATE_API_KEY, settings.KIE_API_KEY = "key", "key"
+    seen = job_for(alice, pay="preview")
+    job = leased(seen)
+    route = Route.objects.get(variant=job.variant, provider="kie")
+    route.cost_micros = job.cost_micros + 1
+    assert jobs.reroute(job, route, "it is not well") and jobs.cancel(seen, by=alice)
+    assert not Hold.objects.filter(state=Hold.State.OPEN).exists()
+    assert ledger.usage(ledger.PREVIEW_BUDGET, "day").reserved == 0

@@ -356,7 +356,7 @@ def test_a_hold_and_a_capture_stay_short(alice: User) -> None:
         len([query for query in queries if "SAVEPOINT" not in query["sql"]])
         for queries in (holding, capturing)
     ]
-    assert counts == [6, 9]
+    assert counts == [2 if connection.vendor == "postgresql" else 6, 9]  # there, some go together
 
 
 # --- The audit ----------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ BUGS = [
     ),
     bug("a cap of 0 is no cap", "if limit.limit is None else min", "if not limit.limit else min"),
     bug("a cap counts one item of many", "limit.each * len(promises)", "limit.each"),
-    bug("a cap counts only once it is set", "for window in Cap.Window.values]", "for window in caps]"),
+    bug("a cap counts only once it is set", "for window in Cap.OF_ACCOUNT", "for _, window in caps"),
     bug("the job cap refuses what just fits", "limit.each > limit.limit:", "limit.each >= limit.limit:"),
     bug("the job cap is not checked", "    _check_jobs(limits, now)\n    counted", "    counted"),
     bug("a month begins every day", "today.replace(day=1) if window == Cap.Window.MONTH else today", "today"),
@@ -53,9 +53,9 @@ BUGS = [
     bug("a wallet is not checked", " AND (user_id IS NULL OR posted - held >= %(amount)s)", ""),
     bug(
         "a hold shrinks to fit",
-        "_hold_in_wallet(wallet, sum(promise.amount for promise in promises))",
+        "total = sum(promise.amount for promise in promises)",
         "wallet.refresh_from_db()\n"
-        "    _hold_in_wallet(wallet, min(sum(p.amount for p in promises), max(wallet.available, 0)))",
+        "    total = min(sum(p.amount for p in promises), max(wallet.available, 0))",
     ),
     bug("a refused hold stays", "@transaction.atomic\ndef hold(", "def hold("),
     bug(
@@ -122,8 +122,8 @@ BUGS = [
     ),
     bug(
         "suspected costs are taken from the upstream",
-        "_once(business_id, kind, Wallet.House.SUSPENSE, upstream",
-        "_once(business_id, kind, Wallet.House.REVENUE, upstream",
+        "        source = house(Wallet.House.SUSPENSE)\n        return move",
+        "        source = house(Wallet.House.REVENUE)\n        return move",
     ),
 ]
 

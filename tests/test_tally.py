@@ -11,7 +11,7 @@ import time_machine
 from django.db import connection
 
 from accounts import ledger
-from accounts.models import Transfer, User
+from accounts.models import ApiKey, Transfer, User
 from playground import jobs, orders, tally, upkeep
 from playground.models import Job, Picture, UsageDay
 from tests.making import FLEX_2K, KONTEXT, PRO, give, job_for, leased, picture_for, run_for
@@ -82,8 +82,8 @@ def test_random_histories_are_counted_as_the_ledger_has_them(alice: User, bob: U
 
 def something_happens(dice: random.Random, user: User) -> None:
     asked: dict[str, Any] = {"pay": dice.choice(["credits", "preview"])}
-    match dice.randrange(5):
-        case 0 | 1:
+    match dice.randrange(7):
+        case 0 | 1 | 6:
             picture = picture_for(user, **asked)
             if picture.is_locked and dice.random() < 0.5:
                 orders.keep(picture)
@@ -95,6 +95,17 @@ def something_happens(dice: random.Random, user: User) -> None:
             jobs.cancel(orders.retry(job), by=user)
         case 4:
             give(user, 1)
+        case 5:
+            call = orders.Call(key=key_of(user, is_test=dice.random() < 0.4), asked={})
+            if dice.random() < 0.7:
+                picture_for(user, call=call)
+            else:
+                jobs.fail(leased(job_for(user, call=call)), "moderated")
+
+
+def key_of(user: User, *, is_test: bool = False) -> ApiKey:
+    name = "Trials" if is_test else "Production"
+    return ApiKey.objects.get_or_create(user=user, name=name, is_test=is_test, digest=f"{user.pk} {name}")[0]
 
 
 @pytest.mark.django_db

@@ -102,7 +102,7 @@ def test_what_is_killed_comes_back_and_one_sigterm_ends_everything(started: Up) 
     assert started.status("/accounts/login/") == 200
     wait_for(lambda: started.named("qcluster"), 30)
 
-    server = min(started.named("granian"), key=lambda process: process.create_time())
+    server = min(started.named("playground.granian_server"), key=lambda process: process.create_time())
     server.kill()
     wait_for(lambda: not server.is_running(), 10)
     wait_for(lambda: started.status() == 200, 30)
@@ -119,6 +119,7 @@ def test_what_is_killed_comes_back_and_one_sigterm_ends_everything(started: Up) 
     assert started.status() is None
 
 
+@pytest.mark.once
 @pytest.mark.kills
 def test_a_kill_of_up_itself_leaves_nothing_behind(started: Up) -> None:
     started.wait_until_ready()
@@ -126,6 +127,7 @@ def test_a_kill_of_up_itself_leaves_nothing_behind(started: Up) -> None:
     wait_for(lambda: started.processes() == [], 15)
 
 
+@pytest.mark.once
 @pytest.mark.kills
 def test_a_second_up_on_the_same_folder_is_refused(started: Up, env: dict[str, str], tmp_path: Path) -> None:
     wait_for(lambda: (Path(env["DATA_DIR"]) / "up.lock").exists(), READY_WITHIN)
@@ -148,6 +150,7 @@ def refusal(env: dict[str, str], *options: str) -> str:
     return line
 
 
+@pytest.mark.once
 def test_a_taken_port_is_named_with_one_that_is_free(env: dict[str, str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -156,12 +159,14 @@ def test_a_taken_port_is_named_with_one_that_is_free(env: dict[str, str]) -> Non
     assert int(re.findall(r"--port (\d+)", line)[0]) > port
 
 
+@pytest.mark.once
 def test_a_data_dir_that_is_a_file_is_refused(env: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     line = refusal({**env, "DATA_DIR": str(tmp_path / "file")})
     assert line.startswith(f"DATA_DIR is {tmp_path / 'file'}, which is no folder that can be written to")
 
 
+@pytest.mark.once
 def test_a_database_that_cannot_be_reached_is_named_without_its_password(env: dict[str, str]) -> None:
     line = refusal(
         {**env, "DATABASE_URL": "postgresql://flux:hunter2@127.0.0.1:1/flux"}, "--port", str(free_port())

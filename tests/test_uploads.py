@@ -17,7 +17,6 @@ from PIL import Image
 from accounts.models import User
 from playground import images, jobs, upkeep, uploads
 from playground.models import Picture, RunInput, Upload
-from playground.views import uploads as views
 from tests.making import give, picture_for, run_for
 from tests.pictures import encoded, metadata_in, opened, photo, scene
 
@@ -336,7 +335,7 @@ def test_a_large_file_at_another_view_never_reaches_the_disk(hers: Client, setti
 
 
 def test_too_many_in_a_minute_are_put_off(hers: Client, monkeypatch: Any) -> None:
-    monkeypatch.setattr(views, "UPLOADS_A_MINUTE", 2)
+    monkeypatch.setattr(uploads, "A_MINUTE", 2)
     with time_machine.travel(timezone.now().replace(second=5), tick=False):
         assert [send(hers, data).status_code for data in (photo(), b"bad", photo())] == [201, 422, 429]
     with time_machine.travel(timezone.now() + timedelta(minutes=1), tick=False):

@@ -138,6 +138,34 @@ def test_alice_removes_one_and_is_back_on_the_page(hers: Client, alice: User) ->
     assert remove(hers, other, "https://evil.example/").redirect_chain == [("/uploads/", 303)]
 
 
+def remove_in_place(client: Client, upload: Upload) -> Any:
+    asked = {"next": "/uploads/"}
+    return client.post(f"/uploads/{upload.pk}/delete/", asked, headers={"HX-Request": "true"})
+
+
+def test_one_goes_in_its_place_and_the_room_is_told(hers: Client, alice: User) -> None:
+    upload_of(alice, "blue")
+    answer = remove_in_place(hers, upload_of(alice))
+    html = answer.content.decode().strip()
+    assert answer.status_code == 200 and html.startswith('<dl class="room num" id="room" hx-swap-oob="true"')
+    assert "<dd>1 " in html and html.endswith("</dl>") and Upload.objects.stored().count() == 1
+
+
+def test_the_last_one_and_one_in_use_show_the_page_anew(hers: Client, alice: User) -> None:
+    give(alice)
+    last = upload_of(alice)
+    run = run_from(alice, last)
+    assert remove_in_place(hers, last)["HX-Refresh"] == "true"
+    assert Upload.objects.stored().count() == 1 and uploads_said(hers)
+    jobs.cancel(run.jobs.get(), by=alice)
+    assert remove_in_place(hers, last)["HX-Refresh"] == "true"
+    assert not Upload.objects.stored().exists()
+
+
+def uploads_said(client: Client) -> bool:
+    return "A picture is being made from it at this moment" in page(client)
+
+
 def test_what_a_picture_is_being_made_from_cannot_be_removed(hers: Client, alice: User) -> None:
     upload = upload_of(alice)
     run = run_from(alice, upload)

@@ -234,6 +234,7 @@ def beats_anew(since: set[str], seconds: float) -> float:
     return time.monotonic() - begun
 
 
+@pytest.mark.once
 @pytest.mark.kills
 @pytest.mark.parametrize("victim", ["cluster", "sentinel", "whole group"])
 def test_a_drive_beats_again_within_thirty_seconds(worker: "subprocess.Popen[bytes]", victim: str) -> None:

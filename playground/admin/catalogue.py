@@ -6,18 +6,33 @@ from decimal import Decimal
 from typing import Any
 
 from django import forms
-from django.contrib import admin
-from django.core.exceptions import ValidationError
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, path, reverse
 from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 from accounts import credits, desk
-from playground import upstreams
+from playground import catalogue_file, upstreams
+from playground.admin import catalogue_import
 from playground.admin.dollars import Dollars, dollars, micros
 from playground.models import Price, Route, Variant, VariantQuerySet
 
 SLACK = timedelta(minutes=5)  # between opening the form and sending it
+SAY_WHY = "Say why, in the field “Reason” at the top: this is about money, and the trail keeps it."
+
+
+class Reasoned(forms.BaseInlineFormSet):
+    """Rows about money: none comes, changes or goes without a reason on the form above them."""
+
+    def clean(self) -> None:
+        super().clean()
+        if any(form.has_changed() for form in self.forms) and not self.data.get("reason", "").strip():
+            raise ValidationError(SAY_WHY)
 
 
 class PriceForm(forms.ModelForm):
@@ -31,9 +46,10 @@ class PriceForm(forms.ModelForm):
 
     def clean_starts(self) -> Any:
         starts = self.cleaned_data["starts"]
-        if starts < timezone.now() - SLACK:
+        now = timezone.now()
+        if starts < now - SLACK:
             raise ValidationError("A price cannot begin in the past.")
-        return starts
+        return max(starts, now)
 
     def save(self, commit: bool = True) -> Price:
         self.instance.micros = micros(self.cleaned_data["usd"])
@@ -43,7 +59,9 @@ class PriceForm(forms.ModelForm):
 class PriceInline(admin.TabularInline):
     model = Price
     form = PriceForm
-    fields = ["starts", "usd"]
+    formset = Reasoned
+    fields = ["starts", "usd", "standing"]
+    readonly_fields = ["standing"]
     extra = 0
     verbose_name_plural = "prices (newest first; an old one stays in force until the next one starts)"
 
@@ -56,6 +74,14 @@ class PriceInline(admin.TabularInline):
     @admin.display(description="USD a picture")
     def usd(self, price: Price) -> str:
         return f"{credits.usd(price.micros)} ({credits.credits(price.micros)} credits)"
+
+    @admin.display(description="standing")
+    def standing(self, price: Price) -> SafeString | str:
+        """One that has not begun can be cancelled; one that has is history."""
+        if not price.pk or price.starts <= timezone.now():
+            return "has begun" if price.pk else "-"
+        at = reverse("admin:playground_variant_cancel_price")
+        return format_html('ahead &nbsp; <a href="{}?ids={}">Cancel it</a>', at, price.pk)
 
 
 class RouteForm(forms.ModelForm):
@@ -109,6 +135,7 @@ class RouteForm(forms.ModelForm):
 class RouteInline(admin.StackedInline):
     model = Route
     form = RouteForm
+    formset = Reasoned
     fields = ["provider", "upstream_model", "usd", "fixed", "ignores", "position"]
     extra = 0
     verbose_name_plural = (
@@ -116,9 +143,47 @@ class RouteInline(admin.StackedInline):
     )
 
 
+FIELDS = [
+    "slug", "name", "label", "maker", "family", "kind", "resolution", "blurb", "parameters", "aliases", "position",
+    "is_live",
+]  # fmt: skip
+
+
+class VariantForm(forms.ModelForm):
+    reason = forms.CharField(
+        required=False,
+        max_length=200,
+        widget=forms.TextInput(attrs={"size": 80}),
+        help_text="For the trail of what staff did. A price or a route is not changed without one.",
+    )
+
+    class Meta:
+        model = Variant
+        fields = FIELDS
+
+    def clean_aliases(self) -> list[str]:
+        names = self.cleaned_data["aliases"] or []
+        if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+            raise ValidationError('Must be a list of names, such as ["flux-2/pro-text-to-image"].')
+        return names
+
+    def clean_parameters(self) -> dict[str, Any]:
+        found = self.cleaned_data["parameters"] or {}
+        if not isinstance(found, dict):
+            raise ValidationError('Must be a table such as {"seed": true}.')
+        try:
+            return catalogue_file.parameters(found)
+        except ValueError as error:
+            raise ValidationError(f"{str(error).removeprefix('parameters: ')}.") from error
+
+
 @admin.register(Variant)
 class VariantDesk(desk.Desk):
     """Switched off instead of deleted: receipts point here."""
+
+    form = VariantForm
+    fields = ["reason", *FIELDS]
+    change_list_template = "admin/playground/variant/change_list.html"
 
     list_display = ["label", "price", "kind", "resolution", "maker", "is_live", "name"]
     list_editable = ["is_live"]
@@ -156,6 +221,37 @@ class VariantDesk(desk.Desk):
     def _switch(self, request: HttpRequest, chosen: QuerySet[Variant], *, is_live: bool) -> None:
         word = "on" if is_live else "off"
         for variant in chosen.exclude(is_live=is_live):
-            if Variant.objects.filter(pk=variant.pk, is_live=not is_live).update(is_live=is_live):
-                self.log_change(request, variant, f"Switched {word}.")
+            with transaction.atomic():
+                if Variant.objects.filter(pk=variant.pk, is_live=not is_live).update(is_live=is_live):
+                    self.log_change(request, variant, f"Switched {word}.")
         self.message_user(request, f"The chosen variants are {word}.")
+
+    # --- Files, and prices that are not to be ---
+    def get_urls(self) -> list[URLPattern]:
+        wrap = self.admin_site.admin_view
+        pages = catalogue_import.Pages(self)
+        return [
+            path("export/", wrap(pages.send), name="playground_variant_export"),
+            path("import/", wrap(pages.take), name="playground_variant_import"),
+            path("cancel-price/", wrap(self.cancel_price), name="playground_variant_cancel_price"),
+            *super().get_urls(),
+        ]
+
+    def cancel_price(self, request: HttpRequest) -> HttpResponse:
+        """Takes back a price that has not begun. One that has stays: people were charged by it."""
+        if not self.has_change_permission(request):
+            raise PermissionDenied
+        ahead = Price.objects.filter(pk__in=desk.chosen_ids(request), starts__gt=timezone.now())
+        if not ahead:
+            self.message_user(request, "That price has begun, or was cancelled before.", messages.ERROR)
+            return HttpResponseRedirect(desk.changelist_url(Variant))
+
+        def cancel(price: Price, asked: dict[str, Any]) -> bool:
+            if not Price.objects.filter(pk=price.pk, starts__gt=timezone.now()).delete()[0]:
+                return False
+            self.log_change(request, price.variant, f"Price cancelled, {price}: {asked['reason']}")
+            return True
+
+        rows = ahead.select_related("variant")
+        title = "Cancel price ahead"
+        return desk.ask(self, request, rows, desk.ReasonForm, cancel, title=title, done="Prices cancelled")

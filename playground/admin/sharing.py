@@ -7,11 +7,12 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
-from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from accounts import desk
+from accounts.models import User
+from playground import reports
 from playground.admin.work import of_person
 from playground.models import ShareLink
 
@@ -54,8 +55,7 @@ class ShareLinkDesk(desk.ReadOnly):
     @admin.action(description="Put the chosen links back", permissions=["operate"])
     def put_back(self, request: HttpRequest, queryset: QuerySet[ShareLink]) -> None:
         for link in queryset.filter(taken_down__isnull=False)[: desk.MOST_AT_ONCE]:
-            ShareLink.objects.filter(pk=link.pk).update(taken_down=None, takedown_reason="")
-            self.log_change(request, link, "Put back.")
+            reports.put_back(link, by=_staff(request))
         self.message_user(request, "The chosen links are back, as far as their owners want them.")
 
     def get_urls(self) -> list[URLPattern]:
@@ -67,13 +67,14 @@ class ShareLinkDesk(desk.ReadOnly):
             raise PermissionDenied
 
         def take_down(link: ShareLink, asked: dict[str, Any]) -> bool:
-            up = ShareLink.objects.filter(pk=link.pk, taken_down__isnull=True)
-            if not up.update(taken_down=timezone.now(), takedown_reason=asked["reason"]):
-                return False
-            self.log_change(request, link, f"Taken down: {asked['reason']}")
-            return True
+            return reports.take_down(link, by=_staff(request), reason=asked["reason"])
 
         rows = ShareLink.objects.filter(pk__in=desk.chosen_ids(request))
         return desk.ask(
             self, request, rows, TakedownForm, take_down, title="Take down", done="Links taken down"
         )
+
+
+def _staff(request: HttpRequest) -> User:
+    assert isinstance(request.user, User)
+    return request.user

@@ -38,6 +38,12 @@ class UpstreamForm(forms.ModelForm):
         max_value=1_000_000,
         help_text="US dollars a UTC day, at upstream cost. Empty: no limit; 0: nothing is sent.",
     )
+    reason = forms.CharField(
+        required=False,
+        max_length=200,
+        widget=forms.TextInput(attrs={"size": 60}),
+        help_text="For the trail of what staff did. The dollar limit is not changed without one.",
+    )
 
     class Meta:
         model = Upstream
@@ -110,6 +116,8 @@ class UpstreamForm(forms.ModelForm):
         asked = super().clean() or self.cleaned_data
         if asked.get("key") and asked.get("remove_key"):
             raise ValidationError({"remove_key": "Either enter a new key or remove the stored one."})
+        if "usd_per_day" in self.changed_data and not asked.get("reason"):
+            raise ValidationError({"reason": "Say why the dollar limit changes: it is about money."})
         return asked
 
     def save(self, commit: bool = True) -> Upstream:
@@ -164,7 +172,7 @@ class UpstreamDesk(desk.Desk):
     form = UpstreamForm
     list_display = ["name", "kind", "address", "has_key", "limit", "is_on"]
     fieldsets = [
-        (None, {"fields": ["name", "kind", "is_on"]}),
+        (None, {"fields": ["reason", "name", "kind", "is_on"]}),
         ("Key", {"fields": ["key", "remove_key"]}),
         ("Where", {"fields": ["base_url", "upload_url", "inputs_by", "result_hosts"]}),
         ("How much", {"fields": ["usd_per_day", "at_once", "at_once_by_model"]}),

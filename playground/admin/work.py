@@ -6,15 +6,19 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.core.exceptions import ValidationError
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from accounts import desk
+from accounts import credits, desk, refunds
 from accounts.addresses import canonical
-from accounts.models import User
+from accounts.admin.books import refund_url
+from accounts.admin.people import GIVES_MONEY
+from accounts.models import Hold, User
 from playground import jobs
 from playground.models import DriveBeat, Job, JobEvent, Picture, Route, Run, Switch
 
@@ -49,6 +53,27 @@ class FailureFilter(admin.SimpleListFilter):
         return queryset.filter(state=Job.State.FAILED, failure=self.value()) if self.value() else queryset
 
 
+class NowFilter(admin.SimpleListFilter):
+    """What is open, as the front page counts it. By ids, which the index of open jobs finds however many have ended."""
+
+    title = "now"
+    parameter_name = "now"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("waiting", "waiting"), ("running", "running"), ("overdue", "past its deadline")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:
+        still = Job.objects.open().order_by("next_look")
+        wanted = {
+            "waiting": still.filter(state=Job.State.QUEUED),
+            "running": still.exclude(state=Job.State.QUEUED),
+            "overdue": still.filter(deadline__lt=timezone.now()),
+        }.get(self.value() or "")
+        if wanted is None:
+            return queryset
+        return queryset.filter(pk__in=list(wanted.values_list("pk", flat=True)[: desk.ShallowPaginator.MOST]))
+
+
 class EventInline(admin.TabularInline):
     model = JobEvent
     fields = ["at", "state", "note"]
@@ -75,7 +100,7 @@ class JobDesk(desk.ReadOnly):
         "price",
     ]
     list_select_related = ["variant", "user"]
-    list_filter = ["state", FailureFilter, "is_preview"]
+    list_filter = [NowFilter, "state", FailureFilter, "is_preview"]
     search_fields = ["id"]
     search_help_text = "A job's, run's or picture's id, an upstream id, or a person's address."
     ordering = ["-id"]
@@ -100,24 +125,77 @@ class JobDesk(desk.ReadOnly):
     def price(self, job: Job) -> str:
         return desk.both(job.price_micros)
 
+    def get_readonly_fields(self, request: HttpRequest, obj: Job | None = None) -> list[str]:
+        return ["charge", "refund"] if request.user.has_perm(GIVES_MONEY) else ["charge"]
+
+    @admin.display(description="charge")
+    def charge(self, job: Job) -> str:
+        """What was paid for it, or for keeping it."""
+        held = _paid(job)
+        said = held and f"{credits.both(held.captured)} charged, {credits.both(held.refunded)} given back"
+        return said or "nothing was charged"
+
+    @admin.display(description="refund")
+    def refund(self, job: Job) -> SafeString | str:
+        held = _paid(job)
+        left = refunds.left_of(held) if held else 0
+        return (
+            format_html('<a href="{}">Refund</a>', refund_url([held.pk]))
+            if held and left
+            else "nothing is left"
+        )
+
     def has_operate_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("playground.change_job")
 
     @admin.action(description="Cancel the chosen jobs that owe nothing", permissions=["operate"])
-    def cancel(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
-        self._end(request, queryset, jobs.cancel, "Cancelled")
+    def cancel(self, request: HttpRequest, queryset: QuerySet[Job]) -> HttpResponse:
+        return self._ask("playground_job_cancel", queryset)
 
     @admin.action(description="Fail the chosen jobs and release their holds", permissions=["operate"])
-    def fail_and_release(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
-        self._end(request, queryset, jobs.give_up, "Failed and released")
+    def fail_and_release(self, request: HttpRequest, queryset: QuerySet[Job]) -> HttpResponse:
+        return self._ask("playground_job_fail", queryset)
 
-    def _end(self, request: HttpRequest, chosen: QuerySet[Job], deed: Callable[..., bool], done: str) -> None:
-        assert isinstance(request.user, User)
-        rows = list(chosen[: desk.MOST_AT_ONCE])
-        ended = [job for job in rows if deed(job, by=request.user)]
-        for job in ended:
-            self.log_change(request, job, f"{done}.")
-        self.message_user(request, f"{done}: {len(ended)} of {len(rows)}.")
+    def _ask(self, page: str, chosen: QuerySet[Job]) -> HttpResponse:
+        ids = ",".join(pk.hex for pk in chosen.values_list("pk", flat=True)[: desk.MOST_AT_ONCE])
+        return HttpResponseRedirect(f"{reverse(f'admin:{page}')}?ids={ids}")
+
+    def get_urls(self) -> list[URLPattern]:
+        wrap = self.admin_site.admin_view
+        return [
+            path("cancel/", wrap(self.cancel_view), name="playground_job_cancel"),
+            path("fail/", wrap(self.fail_view), name="playground_job_fail"),
+            *super().get_urls(),
+        ]
+
+    def cancel_view(self, request: HttpRequest) -> HttpResponse:
+        return self._end(request, jobs.cancel, title="Cancel", done="Cancelled")
+
+    def fail_view(self, request: HttpRequest) -> HttpResponse:
+        return self._end(request, jobs.give_up, title="Fail and release", done="Failed and released")
+
+    def _end(self, request: HttpRequest, deed: Callable[..., bool], *, title: str, done: str) -> HttpResponse:
+        """Asks why: it gives money back."""
+        if not self.has_operate_permission(request):
+            raise PermissionDenied
+
+        def end(job: Job, asked: dict[str, Any]) -> bool:
+            is_ended = deed(job, by=request.user)
+            if is_ended:
+                self.log_change(request, job, f"{done}: {asked['reason']}")
+            return is_ended
+
+        ids = [known for part in request.GET.get("ids", "").split(",") if (known := as_id(part))]
+        rows = Job.objects.filter(pk__in=ids[: desk.MOST_AT_ONCE]).order_by("pk")
+        return desk.ask(self, request, rows, desk.ReasonForm, end, title=title, done=done)
+
+
+def _paid(job: Job) -> Hold | None:
+    """The person's own hold: that of the job, or that of keeping its preview."""
+    picture = Picture.objects.filter(job=job).only("pk").first() if job.is_preview else None
+    name = {"business_id": f"keep:{picture.pk}"} if picture else {"pk": job.hold_id}
+    holds = Hold.objects.filter(captured__gt=0, wallet__user__isnull=False).select_related("wallet")
+    return holds.filter(**name).first()
 
 
 def _providers() -> list[str]:

@@ -4,6 +4,7 @@ Everything here is CPU and disk work for a thread: no database, no network, no s
 A picture is judged by its bytes alone, and its size is read from the header before any of it is decoded.
 """
 
+from playground.images.converting import converted
 from playground.images.decoding import MAX_BYTES, MAX_PIXELS, MAX_SIDE, ImageError
 from playground.images.files import (
     CONTENT_TYPES,
@@ -37,6 +38,7 @@ __all__ = [
     "Size",
     "clear_incoming",
     "content_type",
+    "converted",
     "has_space",
     "new_key",
     "normalise",

@@ -8,6 +8,8 @@ from django.db.models import CheckConstraint, F, Q, UniqueConstraint
 from django.urls import reverse
 from django.utils import timezone
 
+from accounts import credits
+
 
 class VariantQuerySet(models.QuerySet["Variant"]):
     def live(self) -> Self:
@@ -54,6 +56,11 @@ class Variant(models.Model):
     parameters = models.JSONField(default=dict, help_text="What it takes; see playground/catalog.py.")
     position = models.PositiveIntegerField(default=0)
     is_live = models.BooleanField("on", default=True)
+    aliases = models.JSONField(
+        default=list,
+        blank=True,
+        help_text="Other names for it in the API; several resolutions may share one.",
+    )
     routes_brought = models.JSONField(
         default=list,
         editable=False,
@@ -110,7 +117,7 @@ class Price(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.variant} from {self.starts:%Y-%m-%d}: {self.micros}"
+        return f"{credits.usd(self.micros)} for {self.variant} from {self.starts:%Y-%m-%d %H:%M} UTC"
 
 
 class Route(models.Model):

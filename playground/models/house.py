@@ -2,7 +2,7 @@
 
 from django.conf import settings
 from django.db import models
-from django.db.models import CheckConstraint, Q
+from django.db.models import CheckConstraint, Q, UniqueConstraint
 from django.utils import timezone
 
 
@@ -122,3 +122,60 @@ class UpstreamState(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+# --- The audit ----------------------------------------------------------------------------------------
+class AuditRun(models.Model):
+    """One run of the audit and what it found, whoever asked for it. `done` of `checks` are behind it.
+
+    `seen` moves with every check: one that has not moved for long was killed.
+    """
+
+    class By(models.TextChoices):
+        NIGHT = "night", "the night round"
+        COMMAND = "command", "manage.py audit"
+        DESK = "desk", "the desk"
+
+    class State(models.TextChoices):
+        ASKED = "asked"
+        RUNNING = "running"
+        ENDED = "ended"
+        BROKEN = "broken", "Broken off"
+
+    by = models.CharField(max_length=10, choices=By)
+    staff = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, related_name="+")
+    state = models.CharField(max_length=10, choices=State, default=State.RUNNING)
+    with_files = models.BooleanField(default=False)
+    started = models.DateTimeField(default=timezone.now)
+    seen = models.DateTimeField(default=timezone.now)
+    ended = models.DateTimeField(null=True)
+    checks = models.PositiveSmallIntegerField(default=0)
+    done = models.PositiveSmallIntegerField(default=0)
+    doing = models.CharField(max_length=100, blank=True, default="")
+    found = models.PositiveIntegerField(default=0)
+    problems = models.JSONField(default=list, help_text="The first of what it found.")
+
+    class Meta:
+        constraints = [
+            UniqueConstraint(
+                fields=["by"],
+                condition=Q(by="desk", state__in=["asked", "running"]),
+                name="auditrun_one_from_the_desk",
+            ),
+            CheckConstraint(
+                condition=Q(state="ended", ended__isnull=False) | (~Q(state="ended") & Q(ended__isnull=True)),
+                name="auditrun_ended_when_it_has",
+            ),
+        ]
+        indexes = [models.Index(fields=["state", "-id"], name="auditrun_by_state")]
+
+    def __str__(self) -> str:
+        return f"{self.started:%Y-%m-%d %H:%M} ({self.get_by_display()})"
+
+    @property
+    def is_open(self) -> bool:
+        return self.state in (self.State.ASKED, self.State.RUNNING)
+
+    @property
+    def seconds(self) -> float | None:
+        return (self.ended - self.started).total_seconds() if self.ended else None

@@ -53,3 +53,38 @@ class ShareLink(models.Model):
 
     def get_absolute_url(self) -> str:
         return reverse("share", args=[self.token])
+
+
+class Report(models.Model):
+    """What somebody who saw a shared page said is wrong with it. Open until staff dismiss it or take the link down."""
+
+    class Reason(models.TextChoices):
+        ILLEGAL = "illegal", "It is illegal"
+        SEXUAL = "sexual", "It is sexual or shows nudity"
+        VIOLENT = "violent", "It is violent or hateful"
+        PERSON = "person", "It shows me or somebody I know"
+        RIGHTS = "rights", "It breaks a copyright or a trademark"
+        OTHER = "other", "Something else"
+
+    class Outcome(models.TextChoices):
+        OPEN = "open"
+        DISMISSED = "dismissed"
+        TAKEN_DOWN = "taken_down", "taken down"
+
+    link = models.ForeignKey(ShareLink, models.PROTECT, related_name="reports")
+    reason = models.CharField(max_length=20, choices=Reason)
+    note = models.CharField(max_length=1000, blank=True, default="")
+    reporter = models.CharField(
+        max_length=64, help_text="A digest of who sent it, so that one person counts once."
+    )
+    created = models.DateTimeField(default=timezone.now)
+    outcome = models.CharField(max_length=12, choices=Outcome, default=Outcome.OPEN)
+    handled = models.DateTimeField(null=True)
+    handled_by = models.ForeignKey(User, models.PROTECT, null=True, related_name="+")
+
+    class Meta:
+        constraints = [UniqueConstraint(fields=["link", "reporter"], name="report_once_per_person")]
+        indexes = [models.Index(fields=["-id"], condition=Q(outcome="open"), name="report_open")]
+
+    def __str__(self) -> str:
+        return f"{self.get_reason_display()} ({self.outcome})"

@@ -11,7 +11,7 @@ from django.db.models import CheckConstraint, Q, UniqueConstraint
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts.models import Hold, User
+from accounts.models import ApiKey, Hold, User
 from playground.ids import new_id
 from playground.models.catalogue import Variant
 from playground.models.owned import OwnedQuerySet, new_token
@@ -57,6 +57,12 @@ class JobQuerySet(OwnedQuerySet):
         return self.open().filter(next_look__lte=now).order_by("next_look")
 
 
+def _finished(name: str, *of: str, **where: bool) -> models.Index:
+    """Of those that ended, a person's newest first."""
+    fields = ["user", *of, "-finished", "-id"]
+    return models.Index(fields=fields, condition=Q(finished__isnull=False, **where), name=name)
+
+
 class Job(models.Model):
     """One picture to be made. This table is the truth; the queue only says "look"."""
 
@@ -94,6 +100,14 @@ class Job(models.Model):
     upstream_fixed = models.JSONField(default=dict)
     upstream_id = models.CharField(max_length=200, null=True)
     callback_token = models.CharField(max_length=40, unique=True, default=new_token)
+    key = models.ForeignKey(
+        ApiKey, models.PROTECT, null=True, related_name="+", help_text="That ordered it; none: the pages."
+    )
+    is_test = models.BooleanField(default=False, help_text="Ordered with a test key: drawn here, and free.")
+    asked = models.JSONField(null=True, help_text="The body of the API call, as it came.")
+    callback_url = models.CharField(
+        max_length=2000, blank=True, default="", help_text="Who is told of the end."
+    )
     upstream_memo = models.CharField(
         max_length=500,
         blank=True,
@@ -154,6 +168,17 @@ class Job(models.Model):
                 fields=["provider", "state"], condition=Q(finished__isnull=True), name="job_at_upstream"
             ),
             models.Index(fields=["provider", "-id"], name="job_of_upstream"),
+            models.Index(
+                fields=["key", "-finished", "-id"],
+                condition=Q(key__isnull=False, finished__isnull=False),
+                name="job_finished_of_key",
+            ),
+            # What a person may filter their usage by: without these the rarest row of a million is found last.
+            _finished("job_finished_of_variant", "variant"),
+            _finished("job_finished_by_state", "state"),
+            _finished("job_finished_of_pages", key__isnull=True),
+            _finished("job_finished_tests", is_test=True),
+            _finished("job_finished_previews", is_preview=True),
         ]
 
     def __str__(self) -> str:

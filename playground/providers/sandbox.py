@@ -123,18 +123,18 @@ class Drawing:
 
     @classmethod
     def of(cls, order: Order, delay_s: float, now: float) -> Self:
-        prompt = order.prompt.lower()
+        prompt, wanted = order.prompt.lower(), order.fixed.get("ending", "")
         delay_s *= 0.75 + 0.5 * number(order.job_id) / 2**64
         return cls(
             job=re.sub(r"\W", "", order.job_id),
             started=int(now * 1000),
-            takes=int(1000 * (max(5 * delay_s, 10) if "[slow]" in prompt else delay_s)),
+            takes=int(1000 * (max(5 * delay_s, 10) if "[slow]" in prompt or wanted == "slow" else delay_s)),
             width=order.width,
             height=order.height,
             style=style_of(order.model),
             palette=drawing.palette_for(prompt, number(prompt)),
             seed=number(order.prompt, order.model, str(order.job_id if order.seed is None else order.seed)),
-            ending=next((ending for word, ending in _ENDINGS.items() if word in prompt), Ending.DONE),
+            ending=_ending(wanted, prompt),
             input=order.inputs[0].name if order.inputs else "",
         )
 
@@ -177,6 +177,13 @@ class Drawing:
         image.save(out, "JPEG", quality=90)
         data = out.getvalue()
         return data[: len(data) // 2] if self.ending is Ending.CUT else data
+
+
+def _ending(wanted: str, prompt: str) -> Ending:
+    """What the order says outright, or else a word in the prompt."""
+    if wanted in list(Ending):
+        return Ending(wanted)
+    return next((ending for word, ending in _ENDINGS.items() if word in prompt), Ending.DONE)
 
 
 def style_of(model: str) -> str:

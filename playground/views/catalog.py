@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 from django.views.decorators.vary import vary_on_headers
 
-from playground import catalog, upkeep
+from playground import catalog, prices, upkeep
 from playground.http import Request, absolute
 from playground.models import Variant
 
@@ -22,10 +22,11 @@ EXAMPLE_PROMPT = "A lighthouse in a storm, seen from the sea"
 
 @dataclass(frozen=True)
 class Offer:
-    """A variant in a list. `ten_buys`: pictures for $10."""
+    """A variant in a list. `ten_buys`: pictures for $10; `ahead`: its next price, in words."""
 
     variant: Variant
     ten_buys: int | None
+    ahead: str = ""
 
 
 @require_safe
@@ -49,15 +50,17 @@ def variants(request: Request) -> HttpResponse:
 
 
 def _listed(request: Request) -> dict[str, object]:
-    """The page of the catalogue that the address asks for: one count and one query, however many there are."""
+    """The page of the catalogue that the address asks for: one count and two queries, however many there are."""
     words = request.GET.get("q", "")[:100].replace("\x00", "").strip()
     found = Variant.objects.live().priced().search(words)
     page: Page[Variant] = Paginator(found, PER_PAGE).get_page(request.GET.get("page"))
-    return {"words": words, "page": page, "offers": [_offer(variant) for variant in page]}
+    ahead = prices.ahead(list(page))
+    offers = [_offer(variant, ahead.get(variant.pk, "")) for variant in page]
+    return {"words": words, "page": page, "offers": offers}
 
 
-def _offer(variant: Variant) -> Offer:
-    return Offer(variant, TEN_DOLLARS // variant.price_micros if variant.price_micros else None)
+def _offer(variant: Variant, ahead: str = "") -> Offer:
+    return Offer(variant, TEN_DOLLARS // variant.price_micros if variant.price_micros else None, ahead)
 
 
 def _or_rows(request: Request, template: str) -> str:
@@ -69,12 +72,14 @@ def _or_rows(request: Request, template: str) -> str:
 def variant(request: Request, slug: str) -> HttpResponse:
     """Price and its history, parameters, sizes, and a ready call."""
     row = get_object_or_404(Variant.objects.live().priced().prefetch_related("routes"), slug=slug)
+    now, dated = timezone.now(), list(row.prices.all())
     relatives = Variant.objects.live().priced().filter(family=row.family, maker=row.maker)
     context = {
         "variant": row,
         "ten_buys": _offer(row).ten_buys,
-        "prices": row.prices.all(),
-        "now": timezone.now(),
+        "prices": dated,
+        "ahead": prices.next_of(dated, now),
+        "now": now,
         "why_not": catalog.why_not(row, inputs=row.fewest_inputs),
         "has_seed": catalog.takes_seed(row),
         "sizes": [(ratio, *catalog.size(ratio, row.resolution)) for ratio in row.aspect_ratios],

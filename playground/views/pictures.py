@@ -34,13 +34,15 @@ def picture(request: Request, picture_id: uuid.UUID) -> HttpResponse:
     shown = _own(request, picture_id)
     others = Picture.objects.visible_to(request.user).kept()
     made_from = inputs_of(shown.job.run) if shown.job.params.get("inputs") else []
+    kept_charge = Transfer.objects.filter(business_id=f"keep:{shown.pk}").select_related("hold").first()
     context = {
         "picture": shown,
         "inputs": made_from,
         "before": None if shown.deleted else first_there(made_from),
         "job": shown.job,
         "size": files.shown_size(shown),
-        "kept_charge": Transfer.objects.filter(business_id=f"keep:{shown.pk}").first(),
+        "kept_charge": kept_charge,
+        "refunds": _refunds(shown.job, kept_charge),
         "can_undo": _can_undo(shown),
         "undo_hours": int(upkeep.UNDO_FOR.total_seconds() // 3600),
         "newer": others.filter(pk__gt=shown.pk).order_by("pk").first(),
@@ -49,6 +51,14 @@ def picture(request: Request, picture_id: uuid.UUID) -> HttpResponse:
         "timeline": receipts.timeline(shown.job),
     }
     return render(request, "picture.html", context)
+
+
+def _refunds(made: Job, kept: Transfer | None) -> list[Transfer]:
+    """What was given back of the picture's price; only a hold that says so is asked."""
+    paid = kept.hold if kept else made.hold
+    if paid is None or not paid.refunded:
+        return []
+    return list(Transfer.objects.filter(hold=paid, kind=Transfer.Kind.REFUND).order_by("pk"))
 
 
 @require_safe

@@ -13,6 +13,7 @@ from django.db.models import QuerySet
 from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.views.decorators.cache import cache_control
@@ -144,6 +145,7 @@ def _quote(request: Request, draft: Draft, on_offer: Sequence[Variant]) -> dict[
     ]
     return {
         "draft": draft,
+        "priced": f"{timezone.now().timestamp():.3f}",
         "ratios": ratios,
         "asked": catalog.quote(draft.chosen, draft.count),
         **_means(request, draft, on_offer),

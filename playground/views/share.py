@@ -84,7 +84,7 @@ def share_links(request: Request) -> HttpResponse:
 
 
 # --- What the world sees ------------------------------------------------------------------------------
-def _unlisted(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
+def unlisted(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
     """No search engine, no referrer elsewhere, and no copy that outlives the link."""
 
     @wraps(view)
@@ -99,9 +99,9 @@ def _unlisted(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpRespon
 
 
 @require_safe
-@_unlisted
+@unlisted
 def share(request: Request, token: str) -> HttpResponse:
-    link = _live(token)
+    link = live_link(token)
     pictures = list(_pictures(link))
     if link.picture_id and not pictures:
         raise Http404
@@ -119,18 +119,18 @@ def share(request: Request, token: str) -> HttpResponse:
 
 
 @require_safe
-@_unlisted
+@unlisted
 def share_image(request: Request, token: str, picture_id: uuid.UUID, size: str) -> HttpResponseBase:
-    link = _live(token)
+    link = live_link(token)
     picture = get_object_or_404(_pictures(link), pk=picture_id)
     return files.send(request, picture, size, shows_prompt=link.shows_prompt)
 
 
 @require_safe
-@_unlisted
+@unlisted
 def share_social(request: Request, token: str) -> HttpResponse:
     """The picture that messengers show beside the link. Drawn once a day for each state of what it shows."""
-    pictures = list(_pictures(_live(token))[:SOCIAL_PICTURES])
+    pictures = list(_pictures(live_link(token))[:SOCIAL_PICTURES])
     state = [(str(picture.pk), picture.is_locked) for picture in pictures]
     key = "social:" + hashlib.sha256(repr((token, state)).encode()).hexdigest()
     data = cache.get(key)
@@ -150,7 +150,7 @@ def _draw_social(pictures: list[Picture]) -> bytes:
         raise Http404 from error
 
 
-def _live(token: str) -> ShareLink:
+def live_link(token: str) -> ShareLink:
     """The link, while its owner wants it and the operator lets it be."""
     links = ShareLink.objects.live().filter(user__is_active=True).select_related("run", "picture__job")
     return get_object_or_404(links, token=token)

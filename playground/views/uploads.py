@@ -2,7 +2,6 @@
 
 import logging
 import math
-import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from typing import Any
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.core.cache import cache
 from django.core.exceptions import ValidationError
 from django.http import FileResponse, Http404, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
@@ -23,6 +21,7 @@ from django.utils.cache import get_conditional_response
 from django.views.decorators.cache import cache_control
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django_htmx.http import HttpResponseClientRefresh
 
 from playground import images
 from playground import uploads as inputs
@@ -34,7 +33,6 @@ from playground.views.gallery import as_id
 logger = logging.getLogger(__name__)
 
 PAGE = 48
-UPLOADS_A_MINUTE = 60
 MOST_BODY_BYTES = images.MAX_INPUT_BYTES + 65_536
 # Of a body that is too large, this much is still read: a browser shows no answer that comes while it is sending.
 MOST_IGNORED_BYTES = 40_000_000
@@ -133,7 +131,7 @@ class Refused(Exception):
 
 def take(request: Request, taking: Callable[[], Upload]) -> Upload:
     """What `taking` takes, for every page that takes one: not too often, and with an answer to all that can go wrong."""
-    if _is_too_often(request):
+    if inputs.is_too_often(request.user.pk):
         raise Refused("That is a lot of pictures at once. Wait a minute, then go on.", 429)
     try:
         return taking()
@@ -173,16 +171,6 @@ def _shown(upload: Upload) -> dict[str, str | int]:
     }
 
 
-def _is_too_often(request: Request) -> bool:
-    """Good files and bad ones count alike: what costs us is the looking."""
-    key = f"uploads:{request.user.pk}:{int(time.time() // 60)}"
-    cache.add(key, 0, timeout=120)
-    try:
-        return cache.incr(key) > UPLOADS_A_MINUTE
-    except ValueError:  # dropped from a full cache at this very moment
-        return False
-
-
 def _no(why: str, status: int) -> JsonResponse:
     return JsonResponse({"error": why}, status=status)
 
@@ -190,15 +178,27 @@ def _no(why: str, status: int) -> JsonResponse:
 @require_POST
 @login_required
 def upload_delete(request: Request, upload_id: uuid.UUID) -> HttpResponse:
-    """204, or 409 while a picture is being made from it. A page's form names with `next` where it goes back to."""
+    """204, or 409 while a picture is being made from it. A page's form names with `next` where it goes back to.
+
+    For htmx: nothing in the place of the tile, and the room that is left; or the page anew where more than that changed.
+    """
     is_form = "next" in request.POST
+    is_gone = True
     try:
         inputs.remove(_own(request, upload_id))
     except inputs.InUse:
         if not is_form:
             return _no(IN_USE, 409)
         messages.error(request, IN_USE)
+        is_gone = False
+    if request.htmx and is_form:
+        return _without_it(request) if is_gone else HttpResponseClientRefresh()
     return back(request, reverse("uploads")) if is_form else HttpResponse(status=204)
+
+
+def _without_it(request: Request) -> HttpResponse:
+    room = _room(request)
+    return render(request, "uploads.html#room", room) if room["count"] else HttpResponseClientRefresh()
 
 
 # --- Bytes --------------------------------------------------------------------------------------------
@@ -225,6 +225,17 @@ def upload_signed(request: Request, signed: str) -> HttpResponseBase:
     if upload is None:
         raise Http404
     response = _send(request, upload, "original", "private, no-store")
+    response["X-Robots-Tag"] = "noindex, nofollow"
+    return response
+
+
+@require_safe
+def upload_link(request: Request, signed: str, name: str) -> HttpResponseBase:
+    """What the API's upload routes gave as its address: without log-in, for as long as it stays unused."""
+    upload = inputs.by_link(signed)
+    if upload is None:
+        raise Http404
+    response = _send(request, upload, "original", "private, no-cache")
     response["X-Robots-Tag"] = "noindex, nofollow"
     return response
 

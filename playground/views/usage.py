@@ -14,8 +14,8 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from accounts import credits, ledger
-from accounts.models import Cap, User
-from playground import usage
+from accounts.models import ApiKey, Cap, User
+from playground import bars, usage
 from playground.http import Request
 from playground.models import UsageDay, Variant
 
@@ -31,6 +31,7 @@ def report(request: Request) -> HttpResponse:
     found = usage.page(request.user, asked, before, PAGE + 1)
     query = request.GET.copy()
     query.pop("before", None)
+    made = usage.made(request.user, asked)
     context = {
         "asked": asked,
         "rows": found[:PAGE],
@@ -38,11 +39,13 @@ def report(request: Request) -> HttpResponse:
         "is_first_page": before is None,
         "query": query.urlencode(),
         "totals": usage.totals(request.user, asked),
-        "days": usage.by_day(request.user, asked),
+        **_drawn(made, asked),
+        "is_filtered": asked.variant or asked.status or asked.by_key is not None,
         "caps": _left(request.user),
         "periods": usage.PERIODS,
         "statuses": usage.STATUSES,
         "variants": _variants(request.user),
+        "keys": ApiKey.objects.visible_to(request.user).order_by("-pk"),
     }
     return render(request, "usage.html", context)
 
@@ -65,19 +68,29 @@ def _asked(request: Request) -> usage.Asked:
     period = get("period", "30d") if get("period") in usage.PERIODS else "30d"
     first, last = usage.days_of(period, today)
     if period == "custom":
-        first, last = sorted((_day(get("from", ""), first), _day(get("to", ""), last)))
+        first, last = sorted((_day(get("from", ""), first, today), _day(get("to", ""), last, today)))
     slug = get("variant", "")[:160].replace("\x00", "")
     variant = Variant.objects.filter(slug=slug).first() if slug else None
     status = get("status", "")
-    return usage.Asked(period, first, last, variant, status if status in usage.STATUSES else "")
+    status = status if status in usage.STATUSES else ""
+    return usage.Asked(period, first, last, variant, status, _by_key(request.user, get("key", "")))
 
 
-def _day(text: str, otherwise: date) -> date:
+def _day(text: str, otherwise: date, today: date) -> date:
     try:
         day = date.fromisoformat(text)
     except ValueError:
         return otherwise
-    return min(max(day, date(2000, 1, 1)), date(9000, 1, 1))
+    return min(max(day, date(2000, 1, 1)), today)
+
+
+def _by_key(user: User, text: str) -> int | None:
+    """Of a key of one's own, or of the pages."""
+    if text == "pages":
+        return usage.PAGES
+    own = ApiKey.objects.visible_to(user)
+    is_own = text.isdecimal() and len(text) < 19 and own.filter(pk=text).exists()
+    return int(text) if is_own else None
 
 
 def _cursor(text: str) -> usage.Cursor | None:
@@ -95,7 +108,9 @@ def _as_text(row: usage.Row) -> str:
 
 def _left(user: User) -> list[tuple[str, int, int]]:
     """Window, limit and what is left, of each cap that stops."""
-    caps = Cap.objects.filter(user=user, limit__isnull=False, window__in=(Cap.Window.DAY, Cap.Window.MONTH))
+    caps = Cap.objects.filter(
+        user=user, key=None, limit__isnull=False, window__in=(Cap.Window.DAY, Cap.Window.MONTH)
+    )
     used = {cap.window: ledger.usage(ledger.spending_of(user), cap.window) for cap in caps}
     return [
         (cap.window, cap.limit, max(cap.limit - used[cap.window].spent - used[cap.window].reserved, 0))
@@ -108,6 +123,35 @@ def _variants(user: User) -> Any:
     return Variant.objects.filter(pk__in=UsageDay.objects.filter(user=user).values("variant"))
 
 
+# --- Sums and bars ------------------------------------------------------------------------------------
+def _drawn(made: list[usage.Made], asked: usage.Asked) -> dict[str, Any]:
+    """The bars and what they stand for: money, or, where nothing was paid, the number of pictures."""
+    is_of_money = any(one.spent for one in made)
+    cells = [
+        bars.Cell(one.starts, one.variant_id, one.label, one.spent if is_of_money else one.count)
+        for one in made
+    ]
+    words = credits.usd if is_of_money else str
+    chart = bars.chart(cells, asked.first, asked.last, asked.step, words)
+    colours = {one.key: one.colour for one in chart.series} if chart else {}
+    return {"is_of_money": is_of_money, "chart": chart, "by_variant": _by_variant(made, colours)}
+
+
+def _by_variant(made: list[usage.Made], colours: dict[int, int]) -> list[dict[str, Any]]:
+    """The whole period, the most expensive variant first, with the colour of its bars."""
+    sums: dict[int, dict[str, Any]] = {}
+    for one in made:
+        row = sums.setdefault(one.variant_id, {"label": one.label, "paid": 0, "previews": 0, "spent": 0})
+        row["colour"] = colours.get(one.variant_id, bars.OTHERS)
+        row["paid"] += one.pictures + one.kept
+        row["previews"] += one.previews
+        row["spent"] += one.spent
+    whole = sum(row["spent"] for row in sums.values())
+    for row in sums.values():
+        row["share"] = f"{100 * row['spent'] / whole:.1f} %" if whole else ""
+    return sorted(sums.values(), key=lambda row: (-row["spent"], -row["previews"], row["label"]))
+
+
 # --- Files --------------------------------------------------------------------------------------------
 def _fields(row: usage.Row) -> dict[str, Any]:
     """One row with a unit in the name of every amount; an empty balance: no money moved."""
@@ -116,7 +160,8 @@ def _fields(row: usage.Row) -> dict[str, Any]:
         "time_utc": row.at.astimezone(UTC).isoformat(),
         "status": row.status,
         "what": row.what,
-        "by": "playground",
+        "by": row.key.name if row.key else "playground",
+        "key": row.key.pk if row.key else None,
         "quoted_micro_usd": row.quoted,
         "quoted_credits": _credits(row.quoted),
         "charged_micro_usd": row.charged,
@@ -137,6 +182,7 @@ COLUMNS = [
     "status",
     "what",
     "by",
+    "key",
     "quoted_micro_usd",
     "quoted_credits",
     "charged_micro_usd",

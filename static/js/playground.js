@@ -134,9 +134,13 @@ const isOn = (choice) => choice.type === "hidden" || choice.checked;
 const chosen = () => choices().filter(isOn).map((choice) => choice.value);
 const shape = () => form.querySelector("[name=aspect_ratio]:checked")?.value;
 
+const cards = () => document.querySelectorAll("#variant-cards .variant").length;
+const search = document.getElementById("variant-search"); // where there are few variants, there is none
+
 function keep() {
   const isGone = Boolean(document.getElementById("inputs-gone"));
-  history.replaceState({ ...history.state, variants: chosen(), ratio: shape(), isOwn, isGone }, "");
+  const seen = { shown: cards(), words: search?.value ?? "" };
+  history.replaceState({ ...history.state, variants: chosen(), ratio: shape(), isOwn, isGone, ...seen }, "");
 }
 form.addEventListener("inputs", keep);
 
@@ -157,9 +161,18 @@ function choose(slugs) {
   return missing.length > 0;
 }
 
-function restore({ variants, ratio, isGone }) {
-  const isSame = variants.join() === chosen().join() && ratio === shape();
-  const isMissing = choose(variants);
+/** As many cards as were there, or those that were searched for; true where that is not what is here. */
+function show(shown, words) {
+  const isOther = shown > cards() || words !== (search?.value ?? "");
+  if (search) search.value = words;
+  if (isOther) document.getElementById("carder").setAttribute("hx-vals", JSON.stringify({ shown: Math.max(12, shown) }));
+  return isOther;
+}
+
+function restore({ variants, ratio, isGone, shown, words }) {
+  const isOther = show(shown, words);
+  const isSame = variants.join() === chosen().join() && ratio === shape() && !isOther;
+  const isMissing = choose(variants) || isOther;
   const kept = [...form.querySelectorAll("[name=aspect_ratio]")].find((one) => one.value === ratio);
   if (kept) Object.assign(kept, { checked: true, disabled: false });
   if (!isGone) document.getElementById("inputs-gone")?.remove();
@@ -194,10 +207,11 @@ document.body.addEventListener("htmx:afterSwap", () => {
   cardsBefore = [];
 });
 
-document.body.addEventListener("htmx:afterSettle", () => {
+document.body.addEventListener("htmx:afterSettle", (event) => {
   applyQuote();
   count();
   followInputs();
+  if (event.detail.target.id === "variant-cards") keep();
 });
 
 // A text that came with the page counts as typed, so that the browser brings it back with the Back button.

@@ -49,6 +49,7 @@ document.addEventListener("click", (event) => {
   else if (at("[data-show-password]")) peek(at("[data-show-password]"));
   else if (at("[data-dialog]")) document.querySelector(at("[data-dialog]").dataset.dialog).showModal();
   else if (at("[data-close]")) at("dialog").close();
+  else if (at("[data-print]")) print();
 });
 
 document.addEventListener("submit", (event) => {
@@ -63,6 +64,15 @@ document.addEventListener("keydown", (event) => {
     menu.querySelector("summary").focus();
   }
 });
+
+// In whose time zone pages print their times, unless the account has chosen one.
+const zone = encodeURIComponent(Intl.DateTimeFormat().resolvedOptions().timeZone ?? "");
+if (!document.cookie.split("; ").includes(`zone=${zone}`)) {
+  document.cookie = `zone=${zone}; path=/; max-age=31536000; samesite=lax`;
+}
+
+// On a phone the settings' navigation slides: the page that one is on must be in sight.
+document.querySelector(".settings-nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 
 // Buttons that need this file are hidden without it, also those that arrive later.
 function unhide() {

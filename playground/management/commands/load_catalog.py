@@ -1,8 +1,6 @@
-import re
-import tomllib
+import sys
 from argparse import ArgumentParser
-from datetime import UTC, datetime
-from decimal import Decimal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,142 +8,157 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 from django.utils import timezone
 
-from accounts.credits import MICROS_PER_CREDIT, MICROS_PER_USD
+from accounts import trail
+from playground import catalogue_changes
+from playground.catalogue_file import Entry, NotACatalogue, PriceEntry, RouteEntry, read
 from playground.models import Price, Route, Variant
 
 CATALOGUE = Path(__file__).resolve().parents[2] / "catalogue.toml"
 
 
 class Command(BaseCommand):
-    help = "Loads the catalogue file: adds what is new, dates changed prices, leaves everything else alone."
+    help = (
+        "Loads the catalogue file: adds what is new, dates changed prices, leaves everything else alone. With --replace"
+        " the catalogue becomes what the file says, as by the import in the admin."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("file", nargs="?", type=Path, default=CATALOGUE, help="A catalogue in TOML.")
+        parser.add_argument(
+            "file",
+            nargs="?",
+            type=Path,
+            default=CATALOGUE,
+            help="A catalogue in TOML; - reads standard input.",
+        )
+        parser.add_argument("--replace", action="store_true", help="Change what is there already, too.")
+        parser.add_argument(
+            "--drop-unknown", action="store_true", help="Switch off what the file does not name."
+        )
+        parser.add_argument("--dry-run", action="store_true", help="Say what --replace would do; do nothing.")
+        parser.add_argument("--reason", default="", help="Why, for the trail; --replace needs one.")
 
     def handle(self, *args: Any, file: Path, **options: Any) -> None:
         try:
-            catalogue = tomllib.loads(file.read_text())
-            rows = read(catalogue)
-        except (OSError, KeyError, ValueError, ArithmeticError) as error:
-            raise CommandError(f"{file} is not a catalogue: {error!r}") from error
+            entries = read(sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes())
+        except OSError as error:
+            raise CommandError(f"{file} cannot be read: {error.strerror}") from error
+        except NotACatalogue as error:
+            raise CommandError("\n".join([f"{file} is not a catalogue:", *error.problems])) from error
+        if options["replace"] or options["dry_run"]:
+            self._replace(entries, options)
+            return
         with transaction.atomic():
-            variants, prices, routes = load(rows)
+            variants, prices, routes = load(entries)
+            if file != CATALOGUE:  # the one that is shipped comes with the program, and nobody did anything
+                _log(variants, prices, routes, why=options["reason"] or f"loaded from {file}")
         self.stdout.write(
-            f"{len(rows)} variants in the file: {variants} new, {prices} new prices, {routes} new routes."
+            f"{len(entries)} variants in the file: {len(variants)} new, {len(prices)} new prices,"
+            f" {len(routes)} new routes."
+        )
+
+    def _replace(self, entries: Sequence[Entry], options: dict[str, Any]) -> None:
+        if options["dry_run"]:
+            done = catalogue_changes.plan(entries, drops_unknown=options["drop_unknown"])
+        elif not options["reason"].strip():
+            raise CommandError("--replace needs a --reason: prices are money.")
+        else:
+            why = f"{options['reason']} ({trail.at_console('load_catalog')})"
+            drops = options["drop_unknown"]
+            done = catalogue_changes.apply(
+                entries, seen=None, by=trail.console(), why=why, drops_unknown=drops
+            )
+        for row in done.rows:
+            self.stdout.write(f"{row.kind}: {row.slug}")
+            for line in row.lines:
+                self.stdout.write(f"    {line}")
+        for remark in done.remarks:
+            self.stderr.write(remark)
+        self.stdout.write(
+            f"{len(done.added)} added, {len(done.changed)} changed, {len(done.off)} switched off, {done.same} as they were."
         )
 
 
-def slug_of(maker: str, name: str) -> str:
-    """The published rule: the maker, then the maker's own full name for the variant, in lower case and hyphens."""
-    return re.sub(r"[^a-z0-9]+", "-", f"{maker} {maker} {name}".lower()).strip("-")
+def _log(variants: Sequence[Variant], prices: Sequence[Price], routes: Sequence[Route], *, why: str) -> None:
+    """One entry for each variant that something came to."""
+    came: dict[Variant, list[str]] = {variant: ["added"] for variant in variants}
+    for price in prices:
+        came.setdefault(price.variant, []).append(f"price added: {price}")
+    for route in routes:
+        came.setdefault(route.variant, []).append(f"route added: {route.provider}")
+    if came:
+        told = f"({trail.at_console('load_catalog')})"
+        trail.log_many(
+            trail.console(), [(row, f"{'; '.join(what)}: {why} {told}") for row, what in came.items()]
+        )
 
 
-def read(catalogue: dict[str, Any]) -> list[dict[str, Any]]:
-    """One flat row a variant; raises ValueError or KeyError where the file does not add up."""
-    rows = [_row(model, variant) for model in catalogue["models"] for variant in model["variants"]]
-    slugs = [row["slug"] for row in rows]
-    if twice := {slug for slug in slugs if slugs.count(slug) > 1}:
-        raise ValueError(f"listed twice: {', '.join(sorted(twice))}")
-    return rows
-
-
-def _row(model: dict[str, Any], variant: dict[str, Any]) -> dict[str, Any]:
-    is_live = variant.get("on", True)
-    micros = _micros(variant["usd"]) if is_live or "usd" in variant else None
-    if "credits" in variant and Decimal(variant["credits"]) * MICROS_PER_CREDIT != micros:
-        raise ValueError(f"{variant['name']}: {variant['credits']} credits are not its price in US dollars")
-    slug = variant.get("slug") or slug_of(model["maker"], variant["name"])
-    return {
-        "slug": slug,
-        "fields": {
-            "name": variant["name"],
-            "label": variant.get("label", variant["name"])[:60],
-            "maker": model["maker"],
-            "family": model["family"],
-            "kind": Variant.Kind(variant["kind"]),
-            "resolution": variant.get("resolution", ""),
-            "blurb": variant["blurb"],
-            "parameters": model.get("parameters", {}) | variant.get("parameters", {}),
-            "is_live": is_live,
-        },
-        "micros": micros,
-        "from": variant.get("from"),
-        "routes": _routes(variant.get("routes", []), slug, micros),
-    }
-
-
-def _micros(usd: str) -> int:
-    micros = Decimal(usd) * MICROS_PER_USD
-    if micros <= 0 or micros != int(micros):
-        raise ValueError(f"{usd!r} is not a price in US dollars with at most six decimals")
-    return int(micros)
-
-
-def _routes(routes: list[dict[str, Any]], slug: str, micros: int | None) -> list[dict[str, Any]]:
-    providers = [route["provider"] for route in routes]
-    if len(set(providers)) < len(providers):
-        raise ValueError(f"{slug}: two routes to one upstream")
-    return [_route(route, slug, micros) | {"position": place} for place, route in enumerate(routes)]
-
-
-def _route(route: dict[str, Any], slug: str, micros: int | None) -> dict[str, Any]:
-    if micros is None and "cost_usd" not in route:
-        raise ValueError(f"{slug}: without a price, its route to {route['provider']} needs a cost_usd")
-    return {
-        "provider": route["provider"],
-        "upstream_model": route.get("model", slug),
-        "fixed": route.get("fixed", {}),
-        "ignores": route.get("ignores", []),
-        "cost_micros": _micros(route["cost_usd"]) if "cost_usd" in route else micros,
-    }
-
-
-# --- Writing ------------------------------------------------------------------------------------------
-def load(rows: list[dict[str, Any]]) -> tuple[int, int, int]:
-    """Writes the rows; returns how many variants, prices and routes were new.
+# --- Writing what is new ------------------------------------------------------------------------------
+def load(entries: Sequence[Entry]) -> tuple[list[Variant], list[Price], list[Route]]:
+    """Writes what is new among the entries, and returns it. A handful of statements, however long the file is.
 
     A variant that exists keeps what was edited in the admin: only a newer price and new routes in the file reach it.
     """
     known = {variant.slug: variant for variant in Variant.objects.prefetch_related("prices", "routes")}
-    new = [
-        Variant(slug=row["slug"], position=position, **row["fields"])
-        for position, row in enumerate(rows)
-        if row["slug"] not in known
-    ]
-    Variant.objects.bulk_create(new)
-    added = {variant.slug: variant for variant in new}
-    prices = [price for row in rows if (price := _new_price(row, added, known))]
-    Price.objects.bulk_create(prices)
+    added = {
+        entry.slug: Variant(slug=entry.slug, **entry.fields) for entry in entries if entry.slug not in known
+    }
+    Variant.objects.bulk_create(added.values())
+    _name(entries, known)
     everything = known | added
-    routes = [route for row in rows for route in _new_routes(row, everything[row["slug"]])]
+    prices = [
+        Price(variant=everything[entry.slug], micros=price.micros, starts=price.starts or timezone.now())
+        for entry in entries
+        for price in _new_prices(entry, known.get(entry.slug))
+    ]
+    Price.objects.bulk_create(prices)
+    routes: list[Route] = []
+    brought: list[Variant] = []
+    for entry in entries:
+        routes += _new_routes(entry, everything[entry.slug], is_known=entry.slug in known, brought=brought)
     Route.objects.bulk_create(routes)
-    return len(new), len(prices), len(routes)
+    Variant.objects.bulk_update(brought, ["routes_brought"], batch_size=100)
+    return list(added.values()), prices, routes
 
 
-def _new_price(row: dict[str, Any], added: dict[str, Variant], known: dict[str, Variant]) -> Price | None:
-    if row["micros"] is None:
-        return None
-    if row["slug"] in added:
-        return Price(variant=added[row["slug"]], micros=row["micros"], starts=_starts(row) or timezone.now())
-    starts = _starts(row)
-    variant = known[row["slug"]]
-    if starts is None or any(price.starts == starts for price in variant.prices.all()):
-        return None
-    return Price(variant=variant, micros=row["micros"], starts=starts)
+def _name(entries: Sequence[Entry], known: dict[str, Variant]) -> None:
+    """Other names for what was here before the file had any."""
+    named = [known[entry.slug] for entry in entries if entry.slug in known and entry.fields.get("aliases")]
+    bare = {variant.slug: variant for variant in named if not variant.aliases}
+    for entry in entries:
+        if entry.slug in bare:
+            bare[entry.slug].aliases = entry.fields["aliases"]
+    Variant.objects.bulk_update(bare.values(), ["aliases"], batch_size=100)
 
 
-def _new_routes(row: dict[str, Any], variant: Variant) -> list[Route]:
+def _new_prices(entry: Entry, known: Variant | None) -> list[PriceEntry]:
+    """All of a new variant; of one that is known those that begin when none of its own does."""
+    told = [price for price in [entry.price, *(entry.later or [])] if price]
+    if known is None:
+        return told
+    starts = {price.starts for price in known.prices.all()}
+    return [price for price in told if price.starts and price.starts not in starts]
+
+
+def _new_routes(entry: Entry, variant: Variant, *, is_known: bool, brought: list[Variant]) -> list[Route]:
     """Those that the file has never brought before: one that was deleted in the admin stays away."""
-    ours = {route.provider for route in variant.routes.all()}
-    named = [route["provider"] for route in row["routes"]]
-    new = [route for route in row["routes"] if route["provider"] not in {*ours, *variant.routes_brought}]
-    if set(named) - set(variant.routes_brought):
-        variant.routes_brought = sorted({*variant.routes_brought, *named})
-        variant.save(update_fields=["routes_brought"])
-    return [Route(variant=variant, **route) for route in new]
+    told = entry.routes or []
+    ours = {route.provider for route in variant.routes.all()} if is_known else set()
+    before = {*variant.routes_brought, *entry.without}
+    new = [(place, route) for place, route in enumerate(told) if route.provider not in ours | before]
+    now_brought = sorted({*before, *(route.provider for route in told)})
+    if now_brought != variant.routes_brought:
+        variant.routes_brought = now_brought
+        brought.append(variant)
+    return [_route(variant, route, place) for place, route in new]
 
 
-def _starts(row: dict[str, Any]) -> datetime | None:
-    """A date in the file, as midnight UTC."""
-    day = row["from"]
-    return None if day is None else datetime(day.year, day.month, day.day, tzinfo=UTC)
+def _route(variant: Variant, route: RouteEntry, place: int) -> Route:
+    return Route(
+        variant=variant,
+        provider=route.provider,
+        upstream_model=route.upstream_model,
+        fixed=route.fixed,
+        ignores=route.ignores,
+        cost_micros=route.cost_micros,
+        position=place,
+    )

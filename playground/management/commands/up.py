@@ -18,6 +18,7 @@ ANSWERS_WITHIN = 60.0  # seconds
 EARLY_DEATHS = 3  # of the web server before it ever answered: then it never will
 STOP_WITHIN = 7.0  # seconds; the watchdog needs up to 5 for the cluster
 LOOK = 1.0
+SPARE_THREADS = 28  # for requests that wait for their turn
 
 
 class Command(BaseCommand):
@@ -132,15 +133,16 @@ def web_server(host: str, port: int) -> Child:
         "--host": host,
         "--port": str(port),
         "--workers": str(settings.WEB_PROCESSES),
-        "--blocking-threads": str(settings.WEB_THREADS),
+        # More than are worked on at once, for those who wait; see playground/turnstile.py.
+        "--blocking-threads": str(settings.WEB_THREADS + settings.API_WAITING + SPARE_THREADS),
         "--backlog": "1024",
         "--respawn-interval": "0.5",
         "--workers-kill-timeout": "4",
         "--log-level": "warning",
     }
     words = [word for pair in options.items() for word in pair]
-    argv = [sys.executable, "-m", "granian", *words, "--respawn-failed-workers", "--no-ws"]
-    return Child("web server", [*argv, "playground.wsgi:application"], environment())
+    argv = [sys.executable, "-m", "playground.granian_server", *words, "--respawn-failed-workers", "--no-ws"]
+    return Child("web server", [*argv, "playground.wsgi:application"], environment(FLUX_ROLE="web"))
 
 
 def worker(workers: int | None) -> Child:

@@ -1,0 +1,126 @@
+"""What people bought, and what Stripe said of it: to look at, and to handle again what had a problem."""
+
+import logging
+import uuid
+from collections.abc import Iterable
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString, mark_safe
+
+from accounts import credits, desk, stripe_events
+from accounts.addresses import canonical
+from accounts.models import StripeEvent, TopUp, Transfer, Wallet
+
+logger = logging.getLogger(__name__)
+
+_KINDS = [
+    Transfer.Kind.PURCHASE,
+    Transfer.Kind.PAYBACK,
+    Transfer.Kind.DISPUTE,
+    Transfer.Kind.DISPUTE_WON,
+    Transfer.Kind.LOSS,
+]
+
+
+@admin.register(TopUp)
+class TopUpDesk(desk.ReadOnly):
+    list_display = ["created", "number", "user", "usd", "state", "gone_back", "paid", "payment_id"]
+    list_select_related = ["user"]
+    list_filter = ["state"]
+    search_fields = ["payment_id"]
+    search_help_text = "A person's address, a payment (pi_…), a checkout session (cs_…) or an id."
+    ordering = ["-created"]
+    exclude = ["micros", "cents", "paid_back_cents", "disputed_cents"]
+    readonly_fields = ["number", "usd", "gone_back", "movements"]
+
+    def found(self, rows: QuerySet[TopUp], words: str) -> QuerySet[TopUp]:
+        if "@" in words:
+            return rows.filter(user__canonical_email=canonical(words))
+        if words.startswith(("pi_", "cs_")):
+            return rows.filter(Q(payment_id=words) | Q(session_id=words))
+        try:
+            return rows.filter(pk=uuid.UUID(words))
+        except ValueError:
+            return rows.none()
+
+    @admin.display(description="amount")
+    def usd(self, top_up: TopUp) -> str:
+        return desk.both(top_up.micros)
+
+    @admin.display(description="gone back to the card")
+    def gone_back(self, top_up: TopUp) -> str:
+        said = [(top_up.paid_back_cents, "paid back"), (top_up.disputed_cents, "in dispute")]
+        told = [f"{credits.usd(top_up.micros_of(cents))} {what}" for cents, what in said if cents]
+        return ", ".join(told) or "-"
+
+    @admin.display(description="movements")
+    def movements(self, top_up: TopUp) -> SafeString:
+        """Also what the house lost, because it was spent before it went back."""
+        lines = (
+            (f"{row.created:%Y-%m-%d %H:%M}", row.get_kind_display(), desk.both(row.amount))
+            for row in _moves(top_up)
+        )
+        return format_html_join(mark_safe("<br>"), "{} {}: {}", lines) or mark_safe("-")
+
+
+def _moves(top_up: TopUp) -> Iterable[Transfer]:
+    wallets = Wallet.objects.filter(Q(user=top_up.user) | Q(name=Wallet.House.LOSSES))
+    rows = Transfer.objects.filter(Q(debit__in=wallets) | Q(credit__in=wallets))
+    return rows.filter(kind__in=_KINDS, memo=f"Receipt {top_up.number}").order_by("pk")
+
+
+class NeedsALook(admin.SimpleListFilter):
+    title = "needs a look"
+    parameter_name = "look"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("open", "not handled"), ("odd", "something is odd"), ("waiting", "waits for its payment")]
+
+    def queryset(self, request: HttpRequest, rows: QuerySet[Any]) -> QuerySet[Any]:
+        match self.value():
+            case "open":
+                return rows.filter(handled=None).exclude(problem="")
+            case "odd":
+                return rows.exclude(problem="")
+            case "waiting":
+                return rows.filter(handled=None, problem="")
+        return rows
+
+
+@admin.register(StripeEvent)
+class StripeEventDesk(desk.ReadOnly):
+    list_display = ["received", "kind", "payment_id", "handled", "problem"]
+    list_filter = [NeedsALook]
+    search_fields = ["payment_id"]
+    search_help_text = "An event (evt_…) or a payment (pi_…)."
+    ordering = ["-received"]
+    actions = ["handle_again"]
+
+    def found(self, rows: QuerySet[StripeEvent], words: str) -> QuerySet[StripeEvent]:
+        return rows.filter(Q(pk=words) | Q(payment_id=words))
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("accounts.change_stripeevent")
+
+    @admin.action(description="Handle the chosen events again", permissions=["operate"])
+    def handle_again(self, request: HttpRequest, queryset: QuerySet[StripeEvent]) -> None:
+        """Those that are not handled yet. What is handled already stays as it is: nothing is booked twice."""
+        chosen = list(queryset.filter(handled=None)[: desk.MOST_AT_ONCE])
+        done = sum(self._handle(request, event) for event in chosen)
+        level = messages.SUCCESS if done == len(chosen) else messages.WARNING
+        self.message_user(request, f"Handled: {done} of {len(chosen)} that were open.", level=level)
+
+    def _handle(self, request: HttpRequest, event: StripeEvent) -> bool:
+        try:
+            stripe_events.handle(event.pk)
+        except Exception:  # the row says what it was
+            logger.exception("Stripe event %s could not be handled again", event.pk)
+        event.refresh_from_db()
+        said = "Handled again" if event.handled else "Handled again, in vain"
+        self.log_change(request, event, f"{said} at {timezone.now():%H:%M:%S} UTC. {event.problem}".strip())
+        return event.handled is not None

@@ -1,0 +1,112 @@
+"""The forms of API keys: a new one, a change of one, and how long a rotated one goes on."""
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.utils import timezone
+
+from accounts import credits, keys
+from accounts.forms import UsdField
+from accounts.models import ApiKey, Cap
+
+LONGEST_DAYS = 3660
+_CAPS = {Cap.Window.MONTH: "Month", Cap.Window.DAY: "Day", Cap.Window.TOTAL: "In all"}
+
+
+class KeyForm(forms.Form):
+    """A key's name, caps and end. It ends with a UTC day, so that a date means the same to everybody."""
+
+    name = forms.CharField(max_length=60)
+    month = UsdField(label="A month, USD")
+    day = UsdField(label="A day, USD")
+    total = UsdField(label="In all, USD")
+    lasts = forms.ChoiceField(
+        label="Expires",
+        choices=[("never", "Never"), ("30", "In 30 days"), ("90", "In 90 days"), ("date", "On a date")],
+        widget=forms.RadioSelect,
+        initial="never",
+    )
+    until = forms.DateField(
+        label="Last day", required=False, widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"})
+    )
+
+    def clean(self) -> dict[str, Any]:
+        asked = super().clean() or self.cleaned_data
+        if asked.get("lasts") == "date" and "until" in asked:
+            try:
+                _check_day(asked["until"])
+            except ValidationError as error:
+                self.add_error("until", error)
+        return asked
+
+    @property
+    def stops(self) -> dict[str, int | None]:
+        return {window: self.cleaned_data[window] for window in Cap.OF_KEY}
+
+    @property
+    def expires(self) -> datetime | None:
+        lasts = self.cleaned_data["lasts"]
+        if lasts == "never":
+            return None
+        last = self.cleaned_data["until"] if lasts == "date" else _today() + timedelta(days=int(lasts))
+        return datetime(last.year, last.month, last.day, tzinfo=UTC) + timedelta(days=1)
+
+    @property
+    def caps(self) -> list[forms.BoundField]:
+        return [self[window] for window in _CAPS]
+
+
+class NewKeyForm(KeyForm):
+    """`once` makes one key of however many clicks."""
+
+    kind = forms.ChoiceField(
+        choices=[("live", "Live"), ("test", "Test")], widget=forms.RadioSelect, initial="live"
+    )
+    once = forms.CharField(max_length=32, widget=forms.HiddenInput)
+
+    @classmethod
+    def blank(cls, once: str) -> "NewKeyForm":
+        return cls(initial={"month": _typed(keys.SUGGESTED_MONTH_MICROS), "once": once})
+
+    @property
+    def is_test(self) -> bool:
+        return self.cleaned_data["kind"] == "test"
+
+
+def of_key(key: ApiKey, stops: dict[str, int | None]) -> KeyForm:
+    """The form as the key is now."""
+    caps = {window: _typed(stop) for window, stop in stops.items() if stop is not None}
+    ends = {"lasts": "date", "until": last_day(key.expires)} if key.expires else {"lasts": "never"}
+    return KeyForm(initial={"name": key.name, **caps, **ends})
+
+
+class RotateForm(forms.Form):
+    overlap = forms.TypedChoiceField(
+        choices=[(0, "At once"), (1, "In 1 hour"), (24, "In 24 hours"), (168, "In 7 days")],
+        coerce=int,
+        widget=forms.RadioSelect,
+        initial=24,
+        label="The old key stops",
+    )
+
+
+def last_day(expires: datetime) -> date:
+    """The last UTC day on which it works."""
+    return (expires.astimezone(UTC) - timedelta(microseconds=1)).date()
+
+
+def _check_day(last: date | None) -> None:
+    if last is None:
+        raise ValidationError("Choose the last day on which it works.")
+    if not _today() <= last <= _today() + timedelta(days=LONGEST_DAYS):
+        raise ValidationError("Choose a day from today on, within ten years.")
+
+
+def _today() -> date:
+    return timezone.now().astimezone(UTC).date()
+
+
+def _typed(micros: int) -> str:
+    return credits.usd(micros).lstrip("$").replace(",", "")

@@ -1,0 +1,215 @@
+"""The bodies that calls send. What a client leaves out gets its default.
+
+A name that a call does not have is refused, unless it is one of those at the end: known clients send them, and here
+they change nothing.
+"""
+
+import json
+import re
+from typing import Annotated, Any, Literal
+
+from ninja import Schema
+from pydantic import AliasChoices, BeforeValidator, ConfigDict, Field, field_validator
+
+
+def _listed(value: Any) -> Any:
+    """One address where a list is meant; "" and null are none."""
+    if value in (None, ""):
+        return []
+    return [value] if isinstance(value, str) else value
+
+
+def _text(value: Any) -> Any:
+    return "" if value is None else value
+
+
+def _one(value: Any) -> Any:
+    return 1 if value in (None, "") else value
+
+
+def _or(usual: Any) -> Any:
+    """null, and the text of a multipart part, are read as what they mean."""
+
+    def read(value: Any) -> Any:
+        return usual if value in (None, "", "false", "0", str(usual)) else value
+
+    return read
+
+
+class TaskInput(Schema):
+    """What the picture is to be."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    prompt: str = Field(
+        description="What to show, or what to change: 3 to 5,000 characters.",
+        examples=["A red fox in the snow"],
+    )
+    aspect_ratio: Annotated[str, BeforeValidator(_text)] = Field(
+        "",
+        description="1:1, 4:3, 3:4, 16:9, 9:16, 3:2, 2:3 or 21:9, as the model makes them; `auto` is the shape of the first input picture.",
+        validation_alias=AliasChoices("aspect_ratio", "aspectRatio", "image_size"),
+        examples=["16:9"],
+    )
+    resolution: Annotated[str, BeforeValidator(_text)] = Field(
+        "", description="1K or 2K, for a model name that has both; the usual is 1K."
+    )
+    input_urls: Annotated[list[str], BeforeValidator(_listed)] = Field(
+        [],
+        description="Up to 8 input pictures: public addresses, data: URLs, or addresses from our own uploads and results.",
+        validation_alias=AliasChoices(
+            "input_urls", "image_urls", "image_input", "inputUrls", "image_url", "inputImage"
+        ),
+    )
+    seed: int | None = Field(
+        None, description="0 to 4,294,967,295; the same seed gives a like picture where the model takes one."
+    )
+    output_format: Annotated[str, BeforeValidator(_text)] = Field(
+        "",
+        description="png, jpeg or webp for the result's address; the model's own where it is left out.",
+        validation_alias=AliasChoices("output_format", "outputFormat"),
+    )
+    # Known clients send these, and here they change nothing.
+    nsfw_checker: Any = Field(None, description="Taken and not used: the model's own filter is always on.")
+    prompt_upsampling: Any = Field(
+        None,
+        description="Taken and not used.",
+        validation_alias=AliasChoices("prompt_upsampling", "promptUpsampling"),
+    )
+    safety_tolerance: Any = Field(
+        None,
+        description="Taken and not used.",
+        validation_alias=AliasChoices("safety_tolerance", "safetyTolerance"),
+    )
+    enable_translation: Any = Field(
+        None,
+        description="Taken and not used.",
+        validation_alias=AliasChoices("enable_translation", "enableTranslation"),
+    )
+
+
+def _from_json(value: Any) -> Any:
+    """Some clients send the object as text."""
+    if isinstance(value, str):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    return value
+
+
+class CreateTask(Schema):
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"model": "flux-2/pro-text-to-image", "input": {"prompt": "A red fox in the snow"}}]
+        },
+    )
+
+    model: str = Field(description="A name from GET /api/v1/models, or kie.ai's name for the same model.")
+    input: Annotated[TaskInput, BeforeValidator(_from_json)]
+    call_back_url: Annotated[str, BeforeValidator(_text)] = Field(
+        "",
+        description="A public https address that is told of the end.",
+        validation_alias=AliasChoices("callBackUrl", "callbackUrl", "callback_url"),
+    )
+    task_id: Annotated[str, BeforeValidator(_text)] = Field(
+        "",
+        max_length=255,
+        description="Your own id of this call: it works as an Idempotency-Key. Our id of the task is another one.",
+        validation_alias=AliasChoices("taskId", "task_id"),
+    )
+    progress_call_back_url: Any = Field(None, description="Taken and not used.", alias="progressCallBackUrl")
+    metadata: Any = Field(None, description="Taken and not used.")
+
+
+_SIZE = re.compile(r"([1-9]\d{1,4})x([1-9]\d{1,4})")
+_FORMATS = {"": "", "jpg": "jpeg", "jpeg": "jpeg", "png": "png", "webp": "webp"}
+
+
+class ImageBody(Schema):
+    """What both of OpenAI's image routes take, and our own parameters beside, as `extra_body` sends them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    prompt: str = Field(
+        description="What to show: 3 to 5,000 characters.", examples=["A red fox in the snow"]
+    )
+    model: Annotated[str, BeforeValidator(_text)] = Field("", description="A name from GET /v1/models.")
+    n: Annotated[int, BeforeValidator(_one)] = Field(1, ge=1, le=4, description="How many pictures.")
+    size: Annotated[str, BeforeValidator(_text)] = Field(
+        "",
+        description="1024x1024 or any other: the model's nearest shape is made. `auto`: the usual.",
+        examples=["1024x1024"],
+    )
+    response_format: Annotated[Literal["url", "b64_json"], BeforeValidator(_or("url"))] = "url"
+    output_format: Annotated[str, BeforeValidator(_text)] = Field("", description="png, jpeg or webp.")
+    background: Annotated[Literal["", "auto", "opaque"], BeforeValidator(_text)] = Field(
+        "", description="These models make no transparent pictures."
+    )
+    stream: Annotated[Literal[False], BeforeValidator(_or(False))] = Field(
+        False, description="Not supported."
+    )
+    partial_images: Annotated[Literal[0], BeforeValidator(_or(0))] = Field(0, description="Not supported.")
+    aspect_ratio: Annotated[str, BeforeValidator(_text)] = Field(
+        "", description="Instead of `size`: 16:9 and so on."
+    )
+    resolution: Annotated[str, BeforeValidator(_text)] = Field(
+        "", description="1K or 2K, for a name that has both."
+    )
+    seed: int | None = Field(None, description="0 to 4,294,967,295.")
+    call_back_url: Annotated[str, BeforeValidator(_text)] = Field(
+        "", alias="callBackUrl", description="A public https address that is told of the end, too."
+    )
+    # OpenAI's own that change nothing here.
+    quality: Any = Field(None, description="Taken and not used.")
+    style: Any = Field(None, description="Taken and not used.")
+    user: Any = Field(None, description="Taken and not used.")
+    moderation: Any = Field(None, description="Taken and not used: the model's own filter is always on.")
+    output_compression: Any = Field(None, description="Taken and not used.")
+    nsfw_checker: Any = Field(None, description="Taken and not used.")
+
+    @field_validator("size")
+    @classmethod
+    def _is_size(cls, value: str) -> str:
+        if value not in ("", "auto") and not _SIZE.fullmatch(value):
+            raise ValueError("a size is width x height in pixels, such as 1024x1024, or auto")
+        return value
+
+    @field_validator("output_format")
+    @classmethod
+    def _is_format(cls, value: str) -> str:
+        if value.lower() not in _FORMATS:
+            raise ValueError("it is png, jpeg or webp")
+        return _FORMATS[value.lower()]
+
+    @property
+    def pixels(self) -> tuple[int, int] | None:
+        found = _SIZE.fullmatch(self.size)
+        return (int(found[1]), int(found[2])) if found else None
+
+
+class ImageGeneration(ImageBody):
+    input_urls: Annotated[list[str], BeforeValidator(_listed)] = Field(
+        [],
+        description="Up to 8 input pictures, as for createTask.",
+        validation_alias=AliasChoices("input_urls", "image_urls"),
+    )
+
+
+class ImageEdit(ImageBody):
+    """The fields beside the files of a multipart body; all are text there."""
+
+    input_fidelity: Any = Field(None, description="Taken and not used.")
+
+    @classmethod
+    def request_body(cls) -> dict[str, Any]:
+        """For the OpenAPI document."""
+        file = {"type": "string", "format": "binary"}
+        schema = cls.model_json_schema()
+        schema["properties"] |= {
+            "image": {**file, "description": "The picture."},
+            "image[]": {"type": "array", "items": file, "maxItems": 8, "description": "Several of them."},
+        }
+        schema["anyOf"] = [{"required": ["image"]}, {"required": ["image[]"]}]
+        return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}

@@ -1,0 +1,51 @@
+"""What is true of every reply of the API: a request id, and an envelope even where no route was reached."""
+
+import logging
+import secrets
+from collections.abc import Callable
+
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+
+from playground.api import envelopes
+from playground.api.errors import Problem
+
+logger = logging.getLogger(__name__)
+
+PATHS = ("/api/", "/v1/")
+_CODES = {
+    400: ("bad_request", "The request itself is broken."),
+    403: ("not_found", "There is nothing at this address for you."),
+    404: ("not_found", "There is no such address in this API. /docs/ lists what there is."),
+    405: ("method_not_allowed", "This address does not take that method."),
+    413: ("too_large", "The body is too large."),
+    414: ("bad_request", "The address is too long."),
+}
+_OTHERWISE = ("internal_error", "We made a mistake. Tell us the X-Request-Id, and try again later.")
+
+
+def api(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Callable[[HttpRequest], HttpResponseBase]:
+    def answer(request: HttpRequest) -> HttpResponseBase:
+        if not request.path_info.startswith(PATHS):
+            return get_response(request)
+        request_id = secrets.token_hex(16)
+        response = _in_envelope(request, get_response(request))
+        response["X-Request-Id"] = request_id
+        response.setdefault("Cache-Control", "private, no-store")
+        if response.status_code >= 500:
+            logger.error(
+                "%s %s answered %s as %s", request.method, request.path, response.status_code, request_id
+            )
+        return response
+
+    return answer
+
+
+def _in_envelope(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+    """Django's own pages for what went wrong say nothing to a program."""
+    if response.status_code < 400 or response.get("Content-Type", "").startswith("application/json"):
+        return response
+    code, words = _CODES.get(response.status_code, _OTHERWISE)
+    problem = Problem(code, words, headers={"Allow": response["Allow"]} if "Allow" in response else {})
+    failure: HttpResponse = envelopes.failure(request, problem)
+    return failure

@@ -1,0 +1,107 @@
+"""Calls that wait for a picture: one look a moment at the job table, for all who wait in this process together."""
+
+import logging
+import threading
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
+from django.conf import settings
+from django.db import connection
+
+from playground import turnstile
+from playground.api.errors import Problem
+from playground.models import Job
+
+logger = logging.getLogger(__name__)
+
+LOOK_S = 0.2
+IDLE_S = 10.0  # without anybody who waits, before the one who looks goes
+
+
+class Watch:
+    """The jobs that somebody waits for, and the thread that looks at them while there are any."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._awaited: dict[uuid.UUID, list[threading.Event]] = defaultdict(list)
+        self._thread: threading.Thread | None = None
+
+    def wait(self, job_id: uuid.UUID, seconds: float) -> bool:
+        """Until the job has ended; False where it has not in that time."""
+        ended = threading.Event()
+        with self._changed:
+            self._awaited[job_id].append(ended)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._look, name="waiting", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+        try:
+            return ended.wait(max(seconds, 0))
+        finally:
+            self._forget(job_id, ended)
+
+    def _forget(self, job_id: uuid.UUID, ended: threading.Event) -> None:
+        with self._changed:
+            waiters = self._awaited.get(job_id, [])
+            if ended in waiters:
+                waiters.remove(ended)
+            if not waiters:
+                self._awaited.pop(job_id, None)
+
+    def _look(self) -> None:
+        try:
+            while self._somebody_waits():
+                try:
+                    self._tell(_ended(list(self._awaited)))
+                except Exception:
+                    logger.exception("looking at the jobs that somebody waits for")
+                    connection.close()
+                time.sleep(LOOK_S)
+        finally:
+            connection.close()
+
+    def _somebody_waits(self) -> bool:
+        with self._changed:
+            if not self._awaited:
+                self._changed.wait(IDLE_S)
+            if not self._awaited:
+                self._thread = None
+            return bool(self._awaited)
+
+    def _tell(self, ended: Collection[uuid.UUID]) -> None:
+        with self._changed:
+            for job_id in ended:
+                for event in self._awaited.get(job_id, []):
+                    event.set()
+
+
+def _ended(job_ids: list[uuid.UUID]) -> list[uuid.UUID]:
+    return list(Job.objects.filter(pk__in=job_ids, finished__isnull=False).values_list("pk", flat=True))
+
+
+_watch = Watch()
+_room = threading.BoundedSemaphore(settings.API_WAITING)
+
+
+@contextmanager
+def room() -> Iterator[None]:
+    """A place among those who may wait. Raises Problem, before anything is made, where all are taken."""
+    if not _room.acquire(blocking=False):
+        words = (
+            "Too many calls wait for pictures at the moment. Nothing was made: try again, or use createTask."
+        )
+        raise Problem("unavailable", words, retry_after_s=5)
+    try:
+        yield
+    finally:
+        _room.release()
+
+
+def until_ended(job_ids: Collection[uuid.UUID], seconds: float) -> bool:
+    """Waits for all of them, out of everybody's way; False where time was up before."""
+    deadline = time.monotonic() + seconds
+    with turnstile.stepped_aside():
+        return all(_watch.wait(job_id, deadline - time.monotonic()) for job_id in job_ids)

@@ -1,0 +1,76 @@
+"""The same call is done once, however often and however fast it is sent."""
+
+from datetime import timedelta
+
+import pytest
+import time_machine
+from django.utils import timezone
+
+from accounts import ledger
+from accounts.models import User
+from playground.models import IdempotentCall, Job
+from tests.calling import Api
+from tests.making import give, load_catalogue
+
+
+@pytest.fixture
+def api(alice: User) -> Api:
+    load_catalogue()
+    give(alice)
+    return Api(alice)
+
+
+def test_the_same_key_and_body_get_the_first_reply(api: Api, alice: User) -> None:
+    first, again = (api.create(headers={"Idempotency-Key": "one"}) for _ in range(2))
+    assert first.json() == again.json() and again["Idempotent-Replayed"] == "true"
+    assert "Idempotent-Replayed" not in first
+    assert Job.objects.count() == 1 and ledger.wallet_of(alice).held == 35_000
+
+
+def test_the_quoted_form_is_the_bare_one(api: Api) -> None:
+    api.create(headers={"Idempotency-Key": '"one"'})
+    assert api.create(headers={"Idempotency-Key": "one"})["Idempotent-Replayed"] == "true"
+
+
+def test_an_id_of_the_clients_own_works_as_one(api: Api) -> None:
+    first, again = api.create(taskId="mine"), api.create(taskId="mine")
+    assert first.json() == again.json() and first.json()["data"]["taskId"] != "mine"
+    assert Job.objects.count() == 1
+
+
+def test_another_body_is_refused(api: Api) -> None:
+    api.create("a fox", headers={"Idempotency-Key": "one"})
+    other = api.create("a bear", headers={"Idempotency-Key": "one"})
+    assert other.status_code == 422 and other.json()["error"]["code"] == "idempotency_conflict"
+    assert Job.objects.count() == 1
+
+
+def test_what_failed_before_a_job_existed_is_not_stored(api: Api, alice: User, bob: User) -> None:
+    poor = Api(bob)
+    assert poor.create(headers={"Idempotency-Key": "one"}).status_code == 402
+    assert not IdempotentCall.objects.exists()
+    give(bob)
+    assert poor.create(headers={"Idempotency-Key": "one"}).status_code == 200
+
+
+def test_each_account_has_its_own(api: Api, bob: User) -> None:
+    give(bob)
+    mine = api.create(headers={"Idempotency-Key": "one"}).json()["data"]["taskId"]
+    his = Api(bob).create(headers={"Idempotency-Key": "one"}).json()["data"]["taskId"]
+    assert mine != his
+
+
+def test_after_a_week_it_is_a_new_call(api: Api) -> None:
+    api.create(headers={"Idempotency-Key": "one"})
+    with time_machine.travel(timezone.now() + timedelta(days=7, seconds=1)):
+        assert "Idempotent-Replayed" not in api.create(headers={"Idempotency-Key": "one"})
+    assert Job.objects.count() == 2 and IdempotentCall.objects.count() == 1
+
+
+def test_without_a_key_a_repeat_is_a_second_picture(api: Api) -> None:
+    assert api.create().json() != api.create().json()
+
+
+def test_a_key_that_is_too_long_is_refused(api: Api) -> None:
+    response = api.create(headers={"Idempotency-Key": "x" * 256})
+    assert response.status_code == 422 and response.json()["error"]["param"] == "Idempotency-Key"

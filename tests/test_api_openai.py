@@ -1,0 +1,207 @@
+"""The stock `openai` client against our image routes: it works with nothing changed but the host and the key."""
+
+import asyncio
+import base64
+import io
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from PIL import Image
+
+from accounts import ledger
+from accounts.models import User
+from playground.api import waiting
+from playground.models import Job
+from tests.calling import Api
+from tests.driving import driving
+from tests.making import give, load_catalogue
+from tests.pictures import photo
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.once]
+
+
+@pytest.fixture
+def at(live_server: Any, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    settings.SANDBOX_DELAY_S = 0.05
+    load_catalogue()
+    with driving(monkeypatch):
+        yield live_server.url
+
+
+def draw_slowly(settings: Any) -> None:
+    """From the next drive on, which is a second away: the one that lives has read its settings."""
+    settings.SANDBOX_DELAY_S = 2
+    time.sleep(1.5)
+
+
+@pytest.fixture
+def client(at: str, alice: User) -> openai.OpenAI:
+    give(alice)
+    return openai.OpenAI(base_url=f"{at}/v1", api_key=Api(alice).text, max_retries=0)
+
+
+def test_a_picture_comes_back_by_its_address(client: openai.OpenAI, alice: User) -> None:
+    raw = client.images.with_raw_response.generate(
+        prompt="a fox in the snow", model="flux-2/pro-text-to-image", size="1536x1024"
+    )
+    made = raw.parse()
+    assert raw.headers["X-AI-Credits-Charged"] == "5.00" and raw.headers["X-AI-Task-Id"]
+    assert made.data and made.data[0].url and abs(made.created - time.time()) < 60
+    image = Image.open(io.BytesIO(httpx.get(made.data[0].url).content))
+    assert image.width > image.height and f"{image.width}x{image.height}" == made.size
+    assert ledger.wallet_of(alice).posted == 10_000_000 - 35_000
+
+
+def test_two_pictures_in_base64_and_our_own_parameters(client: openai.OpenAI) -> None:
+    made = client.images.generate(
+        prompt="a fox", n=2, response_format="b64_json", extra_body={"aspect_ratio": "16:9", "seed": 7}
+    )
+    assert made.data and len(made.data) == 2
+    for datum in made.data:
+        assert datum.b64_json and Image.open(io.BytesIO(base64.b64decode(datum.b64_json))).width > 1024
+    assert {job.params["aspect_ratio"] for job in Job.objects.all()} == {"16:9"}
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_pictures_are_edited(client: openai.OpenAI, count: int) -> None:
+    files = [("a.jpg", photo(size=(300, 200 + number))) for number in range(count)]
+    made = client.images.edit(image=files if count > 1 else files[0], prompt="make it autumn", n=1)
+    assert made.data and made.data[0].url
+    job = Job.objects.get()
+    assert len(job.params["inputs"]) == count and job.params["aspect_ratio"] == "3:2"
+
+
+def test_the_format_is_the_one_that_was_asked_for(client: openai.OpenAI) -> None:
+    for options in ({"response_format": "b64_json"}, {"response_format": "url"}):
+        made = client.images.generate(prompt="a fox", output_format="png", **options)  # type: ignore[call-overload]
+        [datum] = made.data
+        data = base64.b64decode(datum.b64_json) if datum.b64_json else httpx.get(datum.url).content
+        assert Image.open(io.BytesIO(data)).format == "PNG"
+
+
+def test_pictures_that_come_to_more_than_ten_megabytes_are_edited(client: openai.OpenAI) -> None:
+    noise = Image.effect_noise((2600, 2000), 200).convert("RGB")
+    out = io.BytesIO()
+    noise.save(out, "JPEG", quality=98)
+    large = out.getvalue()
+    assert 3_000_000 < len(large) < 10_000_000
+    files = [(f"{number}.jpg", large + bytes(number)) for number in range(12_000_000 // len(large) + 1)]
+    assert client.images.edit(image=files, prompt="make it autumn").data
+
+
+def test_its_errors_are_the_clients_own(client: openai.OpenAI, at: str, bob: User) -> None:
+    with pytest.raises(openai.BadRequestError) as bad:
+        client.images.generate(prompt="a fox", size="big")
+    assert bad.value.param == "size" and bad.value.code == "invalid_parameter"
+    with pytest.raises(openai.NotFoundError):
+        client.images.generate(prompt="a fox", model="dall-e-3")
+    with pytest.raises(openai.BadRequestError) as masked:
+        client.images.edit(image=("a.jpg", photo()), mask=("m.png", photo()), prompt="x")
+    assert masked.value.param == "mask"
+    with pytest.raises(openai.AuthenticationError):
+        client.with_options(api_key="sk-aig-nonsense").images.generate(prompt="a fox")
+    with pytest.raises(openai.APIStatusError) as poor:
+        client.with_options(api_key=Api(bob).text).images.generate(prompt="a fox")
+    assert poor.value.status_code == 402 and poor.value.code == "insufficient_credits"
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.images.generate(prompt="a fox [moderated]")
+    assert refused.value.code == "moderated" and refused.value.response.headers["x-should-retry"] == "false"
+    assert "Nothing was charged" in refused.value.message
+
+
+def test_who_comes_back_with_the_same_key_gets_the_same_picture(
+    client: openai.OpenAI, settings: Any, alice: User
+) -> None:
+    settings.API_WAIT_S = 0
+    same = {"Idempotency-Key": "once"}
+    with pytest.raises(openai.InternalServerError) as late:
+        client.images.generate(prompt="a fox", extra_headers=same)
+    assert late.value.status_code == 504 and late.value.response.headers["x-should-retry"] == "true"
+    settings.API_WAIT_S = 20
+    again = client.images.with_raw_response.generate(prompt="a fox", extra_headers=same)
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert again.headers["X-AI-Task-Id"] == late.value.response.headers["X-AI-Task-Id"]
+    assert Job.objects.count() == 1 and ledger.wallet_of(alice).posted == 10_000_000 - 35_000
+
+
+def test_those_who_wait_do_not_keep_others_waiting(client: openai.OpenAI, at: str, settings: Any) -> None:
+    """Three times as many wait as may be worked on at once, and a page is answered all the same."""
+    draw_slowly(settings)
+    many = 3 * settings.WEB_THREADS
+    answers: list[Any] = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(client.images.generate(prompt="a fox")))
+        for _ in range(many)
+    ]
+    for thread in threads:
+        thread.start()
+    while Job.objects.count() < many:
+        time.sleep(0.05)
+    begun = time.monotonic()
+    assert httpx.get(f"{at}/pricing/").status_code == 200
+    assert time.monotonic() - begun < 1.0 and not answers
+    for thread in threads:
+        thread.join()
+    assert len(answers) == many
+
+
+def test_models_are_listed_and_one_is_asked_for(client: openai.OpenAI) -> None:
+    ids = [model.id for model in client.models.list()]
+    one = client.models.retrieve("flux-2/pro-text-to-image")  # an alias, with a slash in it
+    assert one.id in ids and one.object == "model" and one.owned_by
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("dall-e-3")
+
+
+def test_what_is_away_for_a_moment_is_asked_again_and_ordered_once(
+    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first call finds all places taken, which is 503; the client waits as it is told and gets its picture."""
+    monkeypatch.setattr(waiting, "_room", flaky := Flaky(waiting._room, refusals=1))
+    made = client.with_options(max_retries=2).images.generate(prompt="a fox in the snow")
+    assert made.data and flaky.asked == 2 and Job.objects.count() == 1
+
+
+class Flaky:
+    """Places, none of which is free at first."""
+
+    def __init__(self, room: threading.BoundedSemaphore, refusals: int) -> None:
+        self.room, self.refusals, self.asked = room, refusals, 0
+
+    def acquire(self, blocking: bool = True) -> bool:
+        self.asked += 1
+        return self.asked > self.refusals and self.room.acquire(blocking=blocking)
+
+    def release(self) -> None:
+        self.room.release()
+
+
+def test_a_client_that_gave_up_gets_the_task_that_it_had_started(
+    client: openai.OpenAI, settings: Any, alice: User
+) -> None:
+    draw_slowly(settings)
+    impatient = client.with_options(timeout=0.8)
+    same = {"Idempotency-Key": "patience"}
+    with pytest.raises(openai.APITimeoutError):
+        impatient.images.generate(prompt="a fox", extra_headers=same)
+    again = client.images.with_raw_response.generate(prompt="a fox", extra_headers=same)
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert again.headers["X-AI-Task-Id"] == str(Job.objects.get().pk)
+    assert ledger.wallet_of(alice).posted == 10_000_000 - 35_000
+
+
+def test_the_asynchronous_client_asks_for_several_at_once(client: openai.OpenAI) -> None:
+    async def ask() -> list[Any]:
+        async with openai.AsyncOpenAI(
+            base_url=client.base_url, api_key=client.api_key, max_retries=0
+        ) as many:
+            return await asyncio.gather(
+                *(many.images.generate(prompt=f"fox {number}") for number in range(3))
+            )
+
+    assert all(made.data[0].url for made in asyncio.run(ask())) and Job.objects.count() == 3

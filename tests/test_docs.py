@@ -1,0 +1,104 @@
+"""The API's pages: every snippet on them is run as it stands, against a real server with a real drive behind it."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from accounts.models import ApiKey, User
+from playground.api.errors import KINDS
+from playground.models import Job
+from tests.conftest import needs
+from tests.driving import driving
+from tests.making import load_catalogue
+from tests.pictures import photo
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.once]
+
+
+@pytest.fixture
+def filled(
+    live_server: Any, client: Client, alice: User, settings: Any, monkeypatch: Any
+) -> Iterator[dict[str, str]]:
+    """The snippets as a reader sees them after the click that makes a test key."""
+    settings.SANDBOX_DELAY_S = 0.05
+    load_catalogue()
+    client.force_login(alice)
+    where = live_server.url.removeprefix("http://")
+    page = client.post("/docs/key/", headers={"host": where}).content.decode()
+    found = re.findall(r'<code id="code-(\w+)">(.*?)</code>', page, re.DOTALL)
+    with driving(monkeypatch):
+        yield {name: unescape(code) for name, code in found}
+
+
+def run(*command: str, at: Path, **env: str) -> str:
+    done = subprocess.run(command, cwd=at, capture_output=True, text=True, timeout=60, env=env or None)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_curl_starts_a_task_and_asks_for_it(filled: dict[str, str], tmp_path: Path) -> None:
+    created = json.loads(run("bash", "-c", filled["create"], at=tmp_path))
+    told = run("bash", "-c", f"TASK_ID={created['data']['taskId']}; {filled['record']}", at=tmp_path)
+    assert json.loads(told)["data"]["taskId"] == created["data"]["taskId"]
+    assert Job.objects.get().is_test and ApiKey.objects.get().is_test
+
+
+def test_curl_edits_a_picture(filled: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "fox.jpg").write_bytes(photo())
+    assert json.loads(run("bash", "-c", filled["edit"], at=tmp_path))["data"][0]["url"].startswith("http")
+
+
+def test_python_with_httpx_fetches_the_picture(filled: dict[str, str], tmp_path: Path) -> None:
+    assert "0 credits charged" in run(sys.executable, "-c", filled["httpx"], at=tmp_path)
+    assert (tmp_path / "fox.jpg").read_bytes().startswith(b"\xff\xd8")
+
+
+def test_python_with_openai_prints_the_address(filled: dict[str, str], tmp_path: Path) -> None:
+    assert "/r/" in run(sys.executable, "-c", filled["openai"], at=tmp_path)
+
+
+def test_javascript_prints_the_address(filled: dict[str, str], tmp_path: Path) -> None:
+    needs(shutil.which("node"), "Node.js", "apt install nodejs")
+    (tmp_path / "fetch.mjs").write_text(filled["fetch"])
+    assert "/r/" in run("node", "fetch.mjs", at=tmp_path)
+
+
+def test_one_click_is_one_key(client: Client, alice: User) -> None:
+    client.force_login(alice)
+    again = [client.post("/docs/key/", {"once": "x"}) for _ in range(2)]
+    assert [answer.status_code for answer in again] == [200, 302] and ApiKey.objects.count() == 1
+
+
+def test_the_page_names_every_route_and_makes_no_key_by_itself(client: Client) -> None:
+    page = client.get("/docs/").content.decode()
+    for path in (
+        "/api/v1/jobs/createTask",
+        "/api/v1/jobs/recordInfo",
+        "/v1/images/edits",
+        "/api/file-url-upload",
+    ):
+        assert f"<code>{path}</code>" in page
+    assert "sk-aig-..." in page and not ApiKey.objects.exists()
+
+
+def test_the_page_of_errors_is_the_table_that_the_replies_are_made_from(client: Client) -> None:
+    page = client.get("/docs/errors/").content.decode()
+    assert re.findall(r'<tr id="(\w+)">', page) == list(KINDS)
+
+
+def test_the_document_is_openapi_3_1_and_names_the_errors(client: Client) -> None:
+    document = client.get("/api/openapi.json").json()
+    assert document["openapi"].startswith("3.1")
+    create = document["paths"]["/api/v1/jobs/createTask"]["post"]["responses"]
+    assert create["4XX"]["content"]["application/json"]["schema"]["$ref"].endswith("/Failure")
+    images = document["paths"]["/v1/images/generations"]["post"]["responses"]
+    assert images["4XX"]["content"]["application/json"]["schema"]["$ref"].endswith("/OpenAIFailure")
