@@ -18,14 +18,28 @@ def drive_until_final(seconds: float = 20, then: Callable[[], object] | None = N
 
     `then` is called when they have for the first time, and may order more of the same drive.
     """
-    over = threading.Event()
     more = [then] if then else []
+
+    def is_done() -> bool:
+        if Job.objects.open().exists():
+            return False
+        if more:
+            more.pop()()
+            return False
+        return True
+
+    drive_until(is_done, seconds)
+
+
+def drive_until(is_done: Callable[[], bool], seconds: float = 20) -> None:
+    """A real drive in this process, asked to stop when `is_done` says so, and after these seconds in any case."""
+    over = threading.Event()
 
     def watch() -> None:
         while not over.wait(0.05):
             try:
-                if not Job.objects.open().exists():
-                    more.pop()() if more else drives.ask_to_stop()
+                if is_done():
+                    drives.ask_to_stop()
             except DatabaseError:  # which is what some tests are about
                 connection.close()
         connection.close()

@@ -17,6 +17,7 @@ from accounts import ledger
 from accounts.models import User
 from playground.api import waiting
 from playground.models import Job
+from playground.providers.sandbox import Drawing
 from tests.calling import Api
 from tests.driving import driving
 from tests.making import give, load_catalogue
@@ -33,10 +34,10 @@ def at(live_server: Any, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iter
         yield live_server.url
 
 
-def draw_slowly(settings: Any) -> None:
-    """From the next drive on, which is a second away: the one that lives has read its settings."""
-    settings.SANDBOX_DELAY_S = 2
-    time.sleep(1.5)
+def draw_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The drive that lives has read its settings, so the sandbox that it has is slowed down."""
+    made = Drawing.of
+    monkeypatch.setattr(Drawing, "of", lambda order, _, now: made(order, 2.5, now))
 
 
 @pytest.fixture
@@ -129,9 +130,11 @@ def test_who_comes_back_with_the_same_key_gets_the_same_picture(
     assert Job.objects.count() == 1 and ledger.wallet_of(alice).posted == 10_000_000 - 35_000
 
 
-def test_those_who_wait_do_not_keep_others_waiting(client: openai.OpenAI, at: str, settings: Any) -> None:
+def test_those_who_wait_do_not_keep_others_waiting(
+    client: openai.OpenAI, at: str, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Three times as many wait as may be worked on at once, and a page is answered all the same."""
-    draw_slowly(settings)
+    draw_slowly(monkeypatch)
     many = 3 * settings.WEB_THREADS
     answers: list[Any] = []
     threads = [
@@ -182,9 +185,9 @@ class Flaky:
 
 
 def test_a_client_that_gave_up_gets_the_task_that_it_had_started(
-    client: openai.OpenAI, settings: Any, alice: User
+    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch, alice: User
 ) -> None:
-    draw_slowly(settings)
+    draw_slowly(monkeypatch)
     impatient = client.with_options(timeout=0.8)
     same = {"Idempotency-Key": "patience"}
     with pytest.raises(openai.APITimeoutError):

@@ -25,7 +25,7 @@ from accounts.models import User, Wallet
 from playground import drives, images, jobs, net, seals, steps, upkeep
 from playground.models import Job, JobEvent, Picture, Run, Upstream, UpstreamState
 from playground.providers.aigenerate import provider
-from tests.driving import drive_until_final, stored
+from tests.driving import drive_until, drive_until_final, stored
 from tests.fake_upstream import FakeUpstream
 from tests.making import USD, give, run_for
 
@@ -331,6 +331,8 @@ def test_nothing_is_sent_for_a_job_whose_deadline_came_while_it_waited_its_turn(
     up: FakeUpstream, rich: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(steps, "SENDING_AT_ONCE", 1)
+    monkeypatch.setattr(net, "TOTAL_S", 5.0)
+    monkeypatch.setattr(provider, "CREATE_S", 5.0)
     up.behave(submit_s=2.2)
     run = run_for(rich, count=2)
     Job.objects.update(deadline=timezone.now() + timedelta(seconds=2))
@@ -343,13 +345,14 @@ def test_nothing_is_sent_for_a_job_whose_deadline_came_while_it_waited_its_turn(
 
 @pytest.mark.parametrize("kind", ["unknown_state", "html"])
 def test_a_run_of_looks_in_vain_opens_the_circuit_and_a_good_answer_closes_it(
-    up: FakeUpstream, rich: User, kind: str, monkeypatch: pytest.MonkeyPatch
+    up: FakeUpstream, rich: User, kind: str, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(steps, "LOOKS_IN_VAIN", 3)
+    settings.JOB_DEADLINE_S = PATIENT_S
     up.fault(where="look", kind=kind)
     for _ in range(3):
         run_for(rich)
-    drive_until_final(4)
+    drive_until(UpstreamState.objects.filter(open_until__isnull=False).exists)
     assert UpstreamState.objects.get().open_until
     up.clear()
     Job.objects.update(deadline=timezone.now() + timedelta(seconds=20))
