@@ -1,4 +1,5 @@
-"""Mails about caps: at half, at four fifths and at the end of "stop at", and at "warn at". Once per window and level.
+"""Mails about caps: at half, at four fifths and at the end of "stop at", and at "warn at". Once per window and level,
+for the caps of an account and for those of each API key; a key and those that it replaces are told of as one.
 
 What counts is what was spent: what is only held may come back. A `CapNotice` is added and committed before its mail
 is sent (or not, for somebody who wants none: switching them on again tells nothing old), so that of any number of sweeps one sends it. Where the mail server did not take it the row goes again, and
@@ -7,6 +8,7 @@ the next sweep tries once more; a process that is killed between the two has los
 
 import logging
 import smtplib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -24,7 +26,7 @@ from django.db.models import (
     Subquery,
     Value,
 )
-from django.db.models.functions import Cast, Concat
+from django.db.models.functions import Cast, Coalesce, Concat
 from django.utils import timezone
 
 from accounts import caps, credits, ledger, mails
@@ -54,29 +56,51 @@ def send_due(least: int, now: datetime | None = None) -> int:
     if not settings.HAS_MAIL:
         return 0
     now, sent = now or timezone.now(), 0
-    for window in (Cap.Window.DAY, Cap.Window.MONTH):
-        starts = ledger.window_start(window, now)
-        for cap in _due(window, starts, least)[:AT_ONCE]:
-            notice = _noted(cap, starts, least)
-            if not notice.levels or not mails.wants(cap.user, "cap"):
-                continue
-            if not _send(notice, now):
-                return sent
-            sent += 1
+    for cap in _all_due(least, now):
+        notice = _noted(cap, ledger.window_start(cap.window, now), least)
+        if not notice.levels or not mails.wants(cap.user, "cap"):
+            continue
+        if not _send(notice, now):
+            return sent
+        sent += 1
     return sent
 
 
 # --- What is due --------------------------------------------------------------------------------------
-def _due(window: str, starts: date, least: int) -> QuerySet[Cap]:
+def _all_due(least: int, now: datetime) -> Iterator[Cap]:
+    for window in Cap.OF_ACCOUNT:
+        yield from _due(_of_accounts(), Q(key=None), window, least, now)[:AT_ONCE]
+    for window in Cap.OF_KEY:
+        yield from _due(_of_keys(now), Q(key=OuterRef("line")), window, least, now)[:AT_ONCE]
+
+
+def _of_accounts() -> QuerySet[Cap]:
+    return Cap.objects.filter(key=None).annotate(subject=_subject("user", "user_id"))
+
+
+def _of_keys(now: datetime) -> QuerySet[Cap]:
+    """Of those that work, and only of the newest of a line: those before it have the same caps, and ends."""
+    works = Q(key__expires=None) | Q(key__expires__gt=now)
+    newest = Q(key__replaced_by=None) | Q(key__replaced_by__revoked__isnull=False)
+    rows = Cap.objects.filter(works, newest, key__isnull=False, key__revoked=None).select_related("key")
+    return rows.annotate(line=Coalesce("key__origin_id", "key_id")).annotate(subject=_subject("key", "line"))
+
+
+def _subject(what: str, field: str) -> Concat:
+    """As `ledger.spending_of` and `ledger.spending_by` name it."""
+    return Concat(Value(f"{what}:"), Cast(field, CharField()), Value("/usd"))
+
+
+def _due(rows: QuerySet[Cap], told_whom: Q, window: str, least: int, now: datetime) -> QuerySet[Cap]:
     """Caps past a level that nobody has been told of: one look-up by index a cap."""
-    subject = Concat(Value("user:"), Cast(OuterRef("user_id"), CharField()), Value("/usd"))
-    seen = CapWindow.objects.filter(subject=subject, window=window, starts=starts)
-    told = CapNotice.objects.filter(user=OuterRef("user"), key=None, window=window, starts=starts)
+    starts = ledger.window_start(window, now)
+    seen = CapWindow.objects.filter(subject=OuterRef("subject"), window=window, starts=starts)
+    told = CapNotice.objects.filter(told_whom, user=OuterRef("user"), window=window, starts=starts)
     untold: Any = Q()
     for level, passed in _passed(least).items():
         untold |= passed & ~Exists(told.filter(level=level))
     spent = Subquery(seen.values("spent")[:1], output_field=BigIntegerField())
-    rows = Cap.objects.filter(window=window, key=None, user__is_active=True).annotate(spent=spent)
+    rows = rows.filter(window=window, user__is_active=True).annotate(spent=spent)
     return rows.filter(untold, spent__gt=0).select_related("user").order_by("pk")
 
 
@@ -114,15 +138,20 @@ def _noted(cap: Cap, starts: date, least: int) -> Notice:
 def _note(cap: Cap, starts: date, level: str) -> bool:
     """True for the one who was first."""
     return CapNotice.objects.get_or_create(
-        user=cap.user, key=None, window=cap.window, starts=starts, level=level
+        user=cap.user, key_id=_line_of(cap), window=cap.window, starts=starts, level=level
     )[1]
+
+
+def _line_of(cap: Cap) -> int | None:
+    """The key that the notices of a key's cap are kept for: the first of its line, so that rotating it tells nothing twice."""
+    return (cap.key.origin_id or cap.key.pk) if cap.key else None
 
 
 def _forget(notice: Notice) -> None:
     mine = CapNotice.objects.filter(
         user=notice.cap.user, window=notice.cap.window, starts=notice.starts, level__in=notice.levels
     )
-    mine.delete()
+    mine.filter(key=_line_of(notice.cap)).delete()
 
 
 # --- Sending ------------------------------------------------------------------------------------------
@@ -143,35 +172,47 @@ def _send(notice: Notice, now: datetime) -> bool:
 
 def _said(notice: Notice, now: datetime) -> dict[str, str]:
     cap, spent = notice.cap, credits.usd(notice.spent)
-    name = caps.name_of(cap.window)
-    subject, lines = _headline(notice, name), [f"You have spent {spent} {caps.now_in_words(cap.window)}."]
+    who, whose = (f"Your API key “{cap.key.name}” has", "Its") if cap.key else ("You have", "Your")
+    lines = [f"{who} spent {spent} {caps.now_in_words(cap.window)}."]
     if cap.limit is not None:
         share = notice.spent * 100 // cap.limit if cap.limit else 100
-        lines.append(f"Your {name} stops at {credits.usd(cap.limit)}: {share} % of it is spent.")
+        name = caps.name_of(cap.window)
+        lines.append(f"{whose} {name} stops at {credits.usd(cap.limit)}: {share} % of it is spent.")
     if cap.warn_at is not None:
         lines.append(f"You asked to be told at {credits.usd(cap.warn_at)}.")
     return {
-        "subject": subject,
+        "subject": _headline(notice),
         "said": " ".join(lines),
         "consequence": _consequence(notice),
-        "resets": f"It starts afresh {caps.resets_in_words(cap.window, now)}.",
-        "url": mails.link("caps"),
+        "resets": _resets(cap, now),
+        "page": "API keys" if cap.key else "Spend caps",
+        "url": mails.link("key", cap.key.pk) if cap.key else mails.link("caps"),
     }
 
 
-def _headline(notice: Notice, name: str) -> str:
+def _headline(notice: Notice) -> str:
     level, cap = notice.levels[-1], notice.cap
     if level == Level.WARN:
         return f"You have spent {credits.usd(cap.warn_at or 0)} {caps.now_in_words(cap.window)}"
-    stop = credits.usd(cap.limit or 0)
-    return (
-        f"Your {name} of {stop} is reached"
-        if level == Level.STOP
-        else f"{level} % of your {name} of {stop} is spent"
-    )
+    which = f"{caps.name_of(cap.window)} of {credits.usd(cap.limit or 0)}"
+    which = f"the {which} of your API key “{cap.key.name}”" if cap.key else f"your {which}"
+    said = f"{which} is reached" if level == Level.STOP else f"{level} % of {which} is spent"
+    return said[0].upper() + said[1:]
 
 
 def _consequence(notice: Notice) -> str:
-    if notice.levels[-1] == Level.STOP:
-        return "Not even the cheapest picture fits any more, so nothing is made for credits until then. Pictures on their way are not affected."
-    return "Nothing has stopped. Running pictures already hold their price, so a cap cannot be crossed."
+    if notice.levels[-1] != Level.STOP:
+        return "Nothing has stopped. Running pictures already hold their price, so a cap cannot be crossed."
+    what = "what this key asks for is refused" if notice.cap.key else "nothing is made for credits"
+    until = "you raise it" if notice.cap.window == Cap.Window.TOTAL else "then"
+    return (
+        f"Not even the cheapest picture fits any more, so {what} until {until}."
+        " Pictures on their way are not affected."
+    )
+
+
+def _resets(cap: Cap, now: datetime) -> str:
+    """Empty for a key's cap over all time, which never does."""
+    if cap.window == Cap.Window.TOTAL:
+        return ""
+    return f"It starts afresh {caps.resets_in_words(cap.window, now)}."

@@ -234,12 +234,16 @@ def forecast(standing: Standing, pace: float, now: datetime) -> str:
 
 
 def name_of(window: str) -> str:
-    """`day cap`, `month cap`, `cap for one picture`."""
+    """`day cap`, `month cap`, `cap for one picture`, `cap for all time`."""
+    if window == Cap.Window.TOTAL:
+        return "cap for all time"
     return "cap for one picture" if window == Cap.Window.JOB else f"{window} cap"
 
 
 def now_in_words(window: str) -> str:
-    """`today` or `this month`."""
+    """`today`, `this month` or `in all`."""
+    if window == Cap.Window.TOTAL:
+        return "in all"
     return "today" if window == Cap.Window.DAY else f"this {window}"
 
 

@@ -51,6 +51,7 @@ SAMPLES = (
             "said": "You have spent $4.00 today. Your day cap stops at $5.00: 80 % of it is spent.",
             "consequence": "Nothing has stopped. Running pictures already hold their price, so a cap cannot be crossed.",
             "resets": "It starts afresh at midnight UTC, in 10 hours.",
+            "page": "Spend caps",
             "url": _HERE,
         },
     ),

@@ -34,7 +34,7 @@ KINDS = (
     Kind(
         "cap",
         "Spend caps",
-        "When 50, 80 or 100 % of a day's or month's cap is spent, and at your own “warn at”. Once each.",
+        "When 50, 80 or 100 % of a day's or month's cap or of a cap of an API key is spent, and at your own “warn at”. Once each.",
         is_optional=True,
     ),
     Kind(

@@ -6,8 +6,8 @@ import pytest
 from django.core import mail
 from django.test import override_settings
 
-from accounts import cap_mails, caps, ledger, mails
-from accounts.models import CapNotice, CapWindow, User
+from accounts import cap_mails, caps, keys, ledger, mails
+from accounts.models import ApiKey, Cap, CapNotice, CapWindow, User
 from playground import upkeep
 from tests.making import USD, load_catalogue
 from tests.racing import Track
@@ -123,6 +123,88 @@ def test_the_sweep_sends_them(alice: User) -> None:
     spent(alice, 3 * USD, starts=str(ledger.window_start("day", ledger.timezone.now())))
     upkeep.sweep()
     assert [sent.to for sent in mail.outbox] == [["alice@example.org"]]
+
+
+# --- Of API keys ---------------------------------------------------------------------------------------
+def key_of(user: User, stops: dict[str, int | None], name: str = "shop & co") -> ApiKey:
+    return keys.make(user, name, stops=stops)[0]
+
+
+def spent_by(key: ApiKey, micros: int, window: str = "day") -> None:
+    starts = ledger.window_start(window, NOON)
+    which = {"subject": ledger.spending_by(key), "window": window, "starts": starts}
+    CapWindow.objects.update_or_create(**which, defaults={"spent": micros})
+
+
+def test_alice_is_told_of_the_caps_of_a_key_at_50_80_and_100_percent(alice: User) -> None:
+    key = key_of(alice, {"day": 5 * USD})
+    spent_by(key, 2_499_999)
+    assert subjects() == []
+    spent_by(key, 2_500_000)
+    assert subjects() == ["50 % of the day cap of $5.00 of your API key “shop & co” is spent"]
+    spent_by(key, 4 * USD)
+    assert subjects() == ["80 % of the day cap of $5.00 of your API key “shop & co” is spent"]
+    spent_by(key, 5 * USD)
+    assert subjects() == ["The day cap of $5.00 of your API key “shop & co” is reached"]
+    assert subjects() == []
+
+
+def test_a_key_and_its_account_have_mails_of_their_own(alice: User) -> None:
+    key = key_of(alice, {"day": 5 * USD, "month": 50 * USD})
+    caps.put(alice, "day", stop=6 * USD, warn=None)
+    spent(alice, 3 * USD)
+    spent_by(key, 3 * USD)
+    spent_by(key_of(alice, {"day": 9 * USD}, "other"), 2 * USD)
+    assert subjects() == [
+        "50 % of your day cap of $6.00 is spent",
+        "50 % of the day cap of $5.00 of your API key “shop & co” is spent",
+    ]
+    assert subjects() == []
+
+
+def test_the_mail_about_a_key_leads_to_the_key(alice: User) -> None:
+    key = key_of(alice, {"total": 5 * USD})
+    spent_by(key, 5 * USD, "total")
+    assert subjects() == ["The cap for all time of $5.00 of your API key “shop & co” is reached"]
+    [sent] = mail.outbox
+    assert "Your API key “shop & co” has spent $5.00 in all." in sent.body
+    assert "is refused until you raise it" in sent.body and "afresh" not in sent.body
+    assert f"https://flux.example/settings/keys/{key.pk}/" in sent.body
+    assert "“shop &amp; co”" in sent.alternatives[0].content
+
+
+def test_a_key_that_was_rotated_is_told_of_once_with_the_new_one(alice: User) -> None:
+    key = key_of(alice, {"day": 5 * USD})
+    spent_by(key, 3 * USD)
+    assert len(subjects()) == 1
+    newer, _ = keys.rotate(key, overlap=timedelta(days=1))
+    assert subjects() == []
+    spent_by(newer, 4 * USD)
+    assert len(subjects()) == 1
+    assert f"/settings/keys/{newer.pk}/" in mail.outbox[0].body
+
+
+def test_of_a_key_that_has_ended_nothing_is_told(alice: User) -> None:
+    revoked, expired = key_of(alice, {"day": 5 * USD}), key_of(alice, {"day": 5 * USD})
+    keys.revoke(revoked)
+    ApiKey.objects.filter(pk=expired.pk).update(expires=NOON)
+    for key in (revoked, expired):
+        spent_by(key, 5 * USD)
+    assert subjects() == []
+
+
+def test_a_mail_about_a_key_that_was_not_taken_is_sent_again_alone(
+    alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caps.put(alice, "day", stop=5 * USD, warn=None)
+    spent(alice, 3 * USD)
+    assert len(subjects()) == 1
+    spent_by(key_of(alice, {"day": 5 * USD}), 3 * USD)
+    with monkeypatch.context() as patch:
+        patch.setattr(mails.EmailMultiAlternatives, "send", raises(ConnectionRefusedError()))
+        assert subjects() == []
+    assert len(subjects()) == 1
+    assert Cap.objects.count() == CapNotice.objects.count() == 2
 
 
 # --- What it says ---------------------------------------------------------------------------------------
