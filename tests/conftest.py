@@ -1,7 +1,8 @@
+import functools
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,8 +17,9 @@ from accounts.models import User
 from playground import catalog, drives, upkeep, upstreams
 from playground.api import limits
 from tests.driving import driving
-from tests.racing import Track, track_on
+from tests.racing import PostgresDatabases, Track, track_on
 
+TrackOn = Callable[[str], Track]
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 
@@ -199,14 +201,38 @@ def has_postgres() -> bool:
     return True
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
-def warm_track(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Track]:
+def _shared_folder(config: pytest.Config) -> Path:
+    """Of all processes that xdist divides the tests among."""
+    mine = Path(config._tmp_path_factory.getbasetemp())  # type: ignore[attr-defined]
+    return mine.parent if hasattr(config, "workerinput") else mine
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if not hasattr(session.config, "workerinput") and has_postgres():
+        PostgresDatabases(POSTGRES, _shared_folder(session.config)).drop_template()
+
+
+@pytest.fixture(scope="session")
+def _tracks(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[TrackOn]:
+    """Each is opened when the first race asks for it, and stays until the last."""
+    with ExitStack() as stack:
+
+        @functools.cache
+        def on(vendor: str) -> Track:
+            folder = tmp_path_factory.mktemp(vendor)
+            shared = _shared_folder(request.config)
+            return stack.enter_context(track_on(vendor, folder, postgres=POSTGRES, shared=shared))
+
+        yield on
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def warm_track(request: pytest.FixtureRequest, _tracks: TrackOn) -> Track:
     """Real processes on a database of their own, SQLite's and PostgreSQL's in turn."""
     if request.param == "postgres":
         how = "TEST_POSTGRES_URL=postgresql://user@host:5432/postgres (it makes and drops its own databases)"
         needs(has_postgres(), "a PostgreSQL server", how)
-    with track_on(request.param, tmp_path_factory.mktemp(request.param), postgres=POSTGRES) as track:
-        yield track
+    return _tracks(request.param)
 
 
 @pytest.fixture

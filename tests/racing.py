@@ -2,9 +2,11 @@
 
 A `Track` keeps one warm process that has imported Django and opened no connection. For each race it forks one runner
 per call; every runner opens a connection of its own, then all wait at a barrier and start together. The databases are
-throw-away ones, migrated once and empty for each race.
+throw-away ones, empty for each race, and copies of one template, which is migrated once for all processes of a run.
 """
 
+import fcntl
+import hashlib
 import multiprocessing
 import os
 import pickle
@@ -43,50 +45,82 @@ class Outcome:
 
 # --- In the test's process ----------------------------------------------------------------------------
 class Databases(Protocol):
-    """`url` is where the template is (to be migrated); `clear` gives the name of a database with no rows of ours."""
+    """`template` is migrated once, for all processes of a run; `clear` gives the name of a copy with no rows of ours."""
 
     url: str
+    template: str
+
+    def create(self) -> None:
+        """The template, still without tables."""
+
+    def copy(self) -> None: ...
 
     def clear(self) -> str: ...
 
+    def drop(self) -> None: ...
+
+    def drop_template(self) -> None: ...
+
 
 class SqliteDatabases:
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.url = f"sqlite:///{folder / 'template.sqlite3'}"
+    """A file for each race."""
+
+    def __init__(self, shared: Path, folder: Path) -> None:
+        self.template = str(shared / "template.sqlite3")
+        self.url = f"sqlite:///{self.template}"
+        self._raced = folder / "race.sqlite3"
+
+    def create(self) -> None: ...
+
+    def copy(self) -> None: ...
 
     def clear(self) -> str:
-        copied = self.folder / f"{uuid.uuid4().hex}.sqlite3"
-        shutil.copy(self.folder / "template.sqlite3", copied)
-        return str(copied)
+        for left in self._raced.parent.glob(f"{self._raced.name}*"):
+            left.unlink()
+        shutil.copy(self.template, self._raced)
+        return str(self._raced)
+
+    def drop(self) -> None: ...
+
+    def drop_template(self) -> None: ...
 
 
 class PostgresDatabases:
-    """One database of its own on a server: emptying it is cheap, dropping one waits for a checkpoint."""
+    """One database for all races of a track: emptying it is cheap, dropping one waits for a checkpoint."""
 
-    def __init__(self, server: str) -> None:
-        self.server = server
-        self.name = f"race_{uuid.uuid4().hex}"
-        self.url = urlunsplit(urlsplit(server)._replace(path=f"/{self.name}"))
-        self._execute(server, f"CREATE DATABASE {self.name}")
+    def __init__(self, server: str, shared: Path) -> None:
+        self._server = server
+        self.template = f"race_template_{hashlib.sha256(str(shared).encode()).hexdigest()[:24]}"
+        self._raced = f"race_{uuid.uuid4().hex}"
+        self.url = urlunsplit(urlsplit(server)._replace(path=f"/{self._raced}"))
+
+    def create(self) -> None:
+        execute(self._server, f"CREATE DATABASE {self.template}")
+
+    def copy(self) -> None:
+        execute(self._server, f"CREATE DATABASE {self._raced} TEMPLATE {self.template}")
 
     def clear(self) -> str:
-        self._execute(self.url, f"TRUNCATE {_TABLES} CASCADE")
-        return self.name
+        execute(self.url, f"TRUNCATE {_TABLES} CASCADE")
+        return self._raced
 
     def drop(self) -> None:
-        self._execute(self.server, f"DROP DATABASE {self.name} WITH (FORCE)")
+        execute(self._server, f"DROP DATABASE IF EXISTS {self._raced} WITH (FORCE)")
 
-    def _execute(self, url: str, statement: str) -> None:
-        with psycopg.connect(url, autocommit=True, connect_timeout=10) as admin:
-            admin.execute(statement)
+    def drop_template(self) -> None:
+        execute(self._server, f"DROP DATABASE IF EXISTS {self.template} WITH (FORCE)")
+
+
+def execute(server: str, statement: str) -> None:
+    with psycopg.connect(server, autocommit=True, connect_timeout=10) as admin:
+        admin.execute(statement)
 
 
 class Track:
     """Where races are run, on a database that `clear` empties."""
 
-    def __init__(self, databases: Databases, folder: Path) -> None:
-        self.databases = databases
+    def __init__(self, databases: Databases, shared: Path, folder: Path) -> None:
+        self.databases, self.folder = databases, folder
         env = os.environ | {
             "DJANGO_SETTINGS_MODULE": "playground.settings",
             "DATABASE_URL": databases.url,
@@ -95,10 +129,20 @@ class Track:
         self._server = subprocess.Popen(
             [sys.executable, "-c", _SERVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, cwd=ROOT
         )
-        self.database = ""
-        self.alone(call_command, "migrate", "--verbosity=0")
+        self.database = databases.template
+        self._migrate_once(shared / f"{type(databases).__name__}.migrated")
+        databases.copy()
+
+    def _migrate_once(self, done: Path) -> None:
+        with open(done.with_suffix(".lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                self.databases.create()
+                self.alone(call_command, "migrate", "--verbosity=0")
+                done.touch()
 
     def clear(self) -> None:
+        shutil.rmtree(self.folder / "pictures", ignore_errors=True)
         self.database = self.databases.clear()
 
     def race(self, run: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> list[Outcome]:
@@ -119,16 +163,22 @@ class Track:
 
 
 @contextmanager
-def track_on(vendor: str, folder: Path, *, postgres: str) -> Iterator[Track]:
-    """A track on `sqlite`, or on the server whose address is `postgres`; all databases are gone afterwards."""
-    databases = SqliteDatabases(folder) if vendor == "sqlite" else PostgresDatabases(postgres)
-    track = Track(databases, folder)
+def track_on(vendor: str, folder: Path, *, postgres: str, shared: Path | None = None) -> Iterator[Track]:
+    """A track on `sqlite`, or on the server whose address is `postgres`; its database is gone afterwards.
+
+    Processes that give the same `shared` folder use one template; who ends them all drops it.
+    """
+    alone = shared is None
+    shared = shared or folder
+    databases = SqliteDatabases(shared, folder) if vendor == "sqlite" else PostgresDatabases(postgres, shared)
+    track = Track(databases, shared, folder)
     try:
         yield track
     finally:
         track.close()
-        if isinstance(databases, PostgresDatabases):
-            databases.drop()
+        databases.drop()
+        if alone:
+            databases.drop_template()
 
 
 # --- In the warm process, and in the runners that it forks --------------------------------------------

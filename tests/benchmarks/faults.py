@@ -29,12 +29,13 @@ from datetime import timedelta
 from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import psutil
 
 from tests.fake_upstream import FakeUpstream
-from tests.racing import PostgresDatabases
+from tests.racing import execute
 
 ROOT = Path(__file__).resolve().parents[2]
 POSTGRES = os.environ.get("TEST_POSTGRES_URL", "postgresql://postgres@127.0.0.1:5432/postgres")
@@ -367,11 +368,12 @@ def again_on(database: str) -> int:
 
 
 def on_postgres(asked: argparse.Namespace) -> bool:
-    own = PostgresDatabases(POSTGRES)
+    own = f"faults_{uuid.uuid4().hex}"
+    execute(POSTGRES, f"CREATE DATABASE {own}")
     try:
-        return run(own.url, asked)
+        return run(urlunsplit(urlsplit(POSTGRES)._replace(path=f"/{own}")), asked)
     finally:
-        own.drop()
+        execute(POSTGRES, f"DROP DATABASE {own} WITH (FORCE)")
 
 
 if __name__ == "__main__":
