@@ -92,8 +92,9 @@ INVARIANTS = {
             SELECT 'dispute:' || REPLACE(CAST(id AS TEXT), '-', ''), micros * disputed_cents / cents, 0
               FROM accounts_topup WHERE disputed_cents > 0
             UNION ALL
-            SELECT SUBSTR(business_id, 1, 40), 0, CASE kind WHEN 'dispute_won' THEN -amount ELSE amount END
-              FROM accounts_transfer WHERE kind IN ('payback', 'dispute', 'dispute_won', 'loss')
+            SELECT SUBSTR(business_id, 1, 40), 0,
+                   CASE WHEN kind IN ('dispute_won', 'payback_failed') THEN -amount ELSE amount END
+              FROM accounts_transfer WHERE kind IN ('payback', 'payback_failed', 'dispute', 'dispute_won', 'loss')
         ) AS sides GROUP BY subject HAVING SUM(due) <> SUM(booked)
     """,
     "gone back <= paid": """

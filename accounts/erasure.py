@@ -16,7 +16,7 @@ from django.db import transaction
 from django.db.models import F, QuerySet
 from django.utils import timezone
 
-from accounts import trail
+from accounts import topups, trail
 from accounts.models import ApiKey, Cap, CapNotice, User
 
 NOWHERE = "@deleted.invalid"
@@ -45,6 +45,7 @@ def close(user: User) -> bool:
     keys = list(UserSession.objects.filter(user=user).values_list("session_key", flat=True))
     Session.objects.filter(session_key__in=keys).delete()
     ApiKey.objects.filter(user=user, revoked=None).update(revoked=timezone.now())
+    topups.end_open(user)
     return True
 
 

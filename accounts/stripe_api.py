@@ -54,6 +54,11 @@ def session(session_id: str) -> dict[str, Any]:
     )
 
 
+def end_session(session_id: str) -> dict[str, Any]:
+    """Closes an open session, so that nobody can pay it any more. Unavailable also where it is not open."""
+    return _ask(lambda client: client.v1.checkout.sessions.expire(session_id))
+
+
 def verified(body: bytes, signature: str) -> dict[str, Any]:
     """The event that a webhook brings. Forged where Stripe has not signed it, or not in the last five minutes."""
     stripe = library()

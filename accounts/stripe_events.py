@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from accounts import stripe_api, topup_books, topups
 from accounts.models import StripeEvent, TopUp
-from accounts.topup_books import MOST_ID, REFUNDED, RETURNS, TAKES
+from accounts.topup_books import MOST_ID, REFUND_FAILED, REFUNDED, RETURNS, TAKES
 
 logger = logging.getLogger(__name__)
 
@@ -22,10 +22,9 @@ SESSIONS = (
     "checkout.session.async_payment_failed",
     "checkout.session.expired",
 )
-PAYMENTS = (REFUNDED, *TAKES, *RETURNS)
-REFUND_FAILED = "refund.failed"
+PAYMENTS = (REFUNDED, REFUND_FAILED, *TAKES, *RETURNS)
 # What an operator turns on for the webhook at Stripe.
-KINDS = (*SESSIONS, *PAYMENTS, REFUND_FAILED)
+KINDS = (*SESSIONS, *PAYMENTS)
 # How long an event about an unknown payment waits for that payment. After that it is of another shop on the account.
 WAITS = timedelta(days=1)
 AT_ONCE = 100
@@ -99,10 +98,6 @@ def _handle(event: StripeEvent) -> None:
     elif event.kind in PAYMENTS:
         event.problem = _doubt(event.kind, event.payload["livemode"], thing)
         is_done = not event.problem and _settle(event)
-    elif event.kind == REFUND_FAILED:
-        event.problem = (
-            "A refund did not arrive: the credits are taken, and the money is with you. See Stripe."
-        )
     event.handled = timezone.now() if is_done else None
 
 
@@ -111,7 +106,10 @@ def _settle(event: StripeEvent) -> bool:
     top_up = TopUp.objects.select_for_update().filter(payment_id=event.payment_id).first()
     if top_up is None:
         return False
-    event.problem = topup_books.settle(top_up)
+    notes = [topup_books.settle(top_up)]
+    if event.kind == REFUND_FAILED:
+        notes.append("A refund did not arrive: its credits are given back, and the money is with you.")
+    event.problem = " ".join(filter(None, notes))
     return True
 
 

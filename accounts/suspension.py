@@ -9,7 +9,7 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from accounts import trail
+from accounts import topups, trail
 from accounts.models import User
 
 
@@ -20,6 +20,7 @@ def suspend(user: User, reason: str) -> bool:
     if not there.update(is_active=False, suspended=timezone.now(), suspended_reason=reason):
         return False
     sign_out(user)
+    topups.end_open(user)
     return True
 
 

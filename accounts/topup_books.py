@@ -9,18 +9,22 @@ taken from credits that come later.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Sum
 
 from accounts import credits, ledger, mails
 from accounts.models import StripeEvent, TopUp, Transfer, Wallet
 
 TAKES = ("charge.dispute.created", "charge.dispute.funds_withdrawn")
 RETURNS = ("charge.dispute.funds_reinstated", "charge.dispute.closed")
-REFUNDED = "charge.refunded"
-MOST_ID = 50  # characters of a dispute's id that fit into a business id
+REFUNDED, REFUND_FAILED = "charge.refunded", "refund.failed"
+MOST_ID = 46  # characters of a dispute's id that fit into a business id
 
 Kind = Transfer.Kind
 
@@ -28,38 +32,62 @@ Kind = Transfer.Kind
 # --- What is known ------------------------------------------------------------------------------------
 @dataclass
 class Dispute:
+    """How often it took the money and how often it gave it back: what was won can be lost after all."""
+
     cents: int = 0
-    is_taken: bool = False
-    is_returned: bool = False
+    taken: int = 0
+    returned: int = 0
+
+    def hear(self, kind: str, said: dict[str, Any]) -> None:
+        """What it says next, in the order in which it happened."""
+        self.cents = max(self.cents, said["amount"])
+        if _gives_back(kind, said):
+            self.returned = self.taken
+        elif _takes(kind, said) and self.taken == self.returned:
+            self.taken += 1
 
 
 @dataclass
 class Known:
     """All that was said of one payment, whatever the order in which it came."""
 
-    paid_back: int = 0  # cents, ever
+    paid_back: int = 0  # cents, less what did not arrive
     disputes: dict[str, Dispute] = field(default_factory=dict)
 
 
 def known_of(events: Iterable[StripeEvent]) -> Known:
-    known = Known()
-    for event in events:
+    known, in_order = Known(), sorted(events, key=_when)
+    refunds = [event for event in in_order if event.kind in (REFUNDED, REFUND_FAILED)]
+    for kind, of_kind in groupby(refunds, key=attrgetter("kind")):
+        objects = [event.payload["object"] for event in of_kind]
+        if kind == REFUNDED:  # in all, less what had failed before
+            known.paid_back = max(said["amount_refunded"] for said in objects)
+        else:
+            failed = {said["id"]: said["amount"] for said in objects}
+            known.paid_back = max(known.paid_back - sum(failed.values()), 0)
+    for event in in_order:
         said: dict[str, Any] = event.payload["object"]
-        if event.kind == REFUNDED:
-            known.paid_back = max(known.paid_back, said["amount_refunded"])
-        elif event.kind in TAKES + RETURNS:
-            _dispute_says(known.disputes.setdefault(said["id"], Dispute()), event.kind, said)
+        if event.kind in TAKES + RETURNS:
+            known.disputes.setdefault(said["id"], Dispute()).hear(event.kind, said)
     return known
 
 
-def _dispute_says(dispute: Dispute, kind: str, said: dict[str, Any]) -> None:
+def _when(event: StripeEvent) -> tuple[datetime, bool]:
+    """Stripe counts in seconds. Of one second, what undoes comes last."""
+    undoes = event.kind == REFUND_FAILED or _gives_back(event.kind, event.payload["object"])
+    return event.happened, undoes
+
+
+def _takes(kind: str, said: dict[str, Any]) -> bool:
     """A warning is a bank's question: no money has moved, unless it says so."""
     is_question = str(said.get("status", "")).startswith("warning_")
-    dispute.cents = max(dispute.cents, said["amount"])
-    if kind == "charge.dispute.funds_withdrawn" or (kind in TAKES and not is_question):
-        dispute.is_taken = True
-    if kind == "charge.dispute.funds_reinstated" or said.get("status") in ("won", "warning_closed"):
-        dispute.is_returned = True
+    is_lost = kind == "charge.dispute.closed" and said.get("status") == "lost"
+    return kind == "charge.dispute.funds_withdrawn" or (kind in TAKES and not is_question) or is_lost
+
+
+def _gives_back(kind: str, said: dict[str, Any]) -> bool:
+    is_over = kind == "charge.dispute.closed" and said.get("status") in ("won", "warning_closed")
+    return kind == "charge.dispute.funds_reinstated" or is_over
 
 
 # --- Booking it ---------------------------------------------------------------------------------------
@@ -86,6 +114,15 @@ class Books:
         if micros > theirs:
             self._move(f"{business_id}:loss", Kind.LOSS, self.losses, self.purchases, micros - theirs, memo)
             self.lost += micros - theirs
+
+    def return_failed(self, business_id: str, micros: int) -> None:
+        """Of what was taken for a refund that did not arrive. First to the house, which gave what the person had not."""
+        memo = f"Receipt {self.top_up.number}"
+        to_house = min(micros, _lost_by_paybacks(self))
+        if to_house:
+            kind, losses = Kind.PAYBACK_FAILED, self.losses
+            self._move(f"{business_id}:loss", kind, self.purchases, losses, to_house, memo)
+        self.give(business_id, Kind.PAYBACK_FAILED, micros - to_house, memo)
 
     def give_back(self, taken: str) -> None:
         """Undoes a take, each to where it came from."""
@@ -121,7 +158,9 @@ def settle(top_up: TopUp) -> str:
     cents = min(missing, _left(top_up))
     if cents > 0:
         _pay_back(books, cents)
-    top_up.save(update_fields=["paid_back_cents", "disputed_cents"])
+    elif missing < 0:
+        _undo_pay_back(books, -missing)
+    top_up.save(update_fields=["paid_back_cents", "failed_cents", "disputed_cents"])
     return _note(books, is_too_much=missing > max(cents, 0))
 
 
@@ -153,14 +192,17 @@ def _left(top_up: TopUp) -> int:
 
 
 def _book_dispute(books: Books, dispute_id: str, dispute: Dispute) -> None:
-    top_up, taken = books.top_up, f"dispute:{books.top_up.pk.hex}:{dispute_id}"
-    cents = min(dispute.cents, _left(top_up))
-    if dispute.is_taken and cents > 0 and not _has_moved(taken):
-        books.take(taken, Kind.DISPUTE, top_up.micros_of(cents), f"Receipt {top_up.number}")
-        top_up.disputed_cents += cents
-    if dispute.is_returned and _has_moved(taken) and not _has_moved(f"{taken}:won", f"{taken}:loss:won"):
-        top_up.disputed_cents -= _cents(top_up, taken)
-        books.give_back(taken)
+    top_up = books.top_up
+    for time in range(1, dispute.taken + 1):
+        taken = f"dispute:{top_up.pk.hex}:{dispute_id}{f':{time}' if time > 1 else ''}"
+        cents = min(dispute.cents, _left(top_up))
+        if cents > 0 and not _has_moved(taken):
+            books.take(taken, Kind.DISPUTE, top_up.micros_of(cents), f"Receipt {top_up.number}")
+            top_up.disputed_cents += cents
+        is_returned = time <= dispute.returned
+        if is_returned and _has_moved(taken) and not _has_moved(f"{taken}:won", f"{taken}:loss:won"):
+            top_up.disputed_cents -= _cents(top_up, taken)
+            books.give_back(taken)
 
 
 def _has_moved(business_id: str, *others: str) -> bool:
@@ -182,7 +224,28 @@ def _pay_back(books: Books, cents: int) -> None:
     )
     top_up.paid_back_cents += cents
     business_id = f"payback:{top_up.pk.hex}:{top_up.paid_back_cents}"
+    if top_up.failed_cents:  # it may come to the same sum again
+        business_id += f":{top_up.failed_cents}"
     books.take(business_id, Kind.PAYBACK, after - before, f"Receipt {top_up.number}")
+
+
+def _undo_pay_back(books: Books, cents: int) -> None:
+    """Refunds that did not arrive: the money is with the house, so the credits are the buyer's again."""
+    top_up = books.top_up
+    before, after = (
+        top_up.micros_of(each) for each in (top_up.paid_back_cents, top_up.paid_back_cents - cents)
+    )
+    top_up.paid_back_cents -= cents
+    top_up.failed_cents += cents
+    books.return_failed(f"payback:{top_up.pk.hex}:failed:{top_up.failed_cents}", before - after)
+
+
+def _lost_by_paybacks(books: Books) -> int:
+    """What the house still bears of what went back of this top-up, not counting disputes."""
+    mine = Transfer.objects.filter(business_id__startswith=f"payback:{books.top_up.pk.hex}:")
+    lost = mine.filter(debit=books.losses).aggregate(sum=Sum("amount"))["sum"] or 0
+    returned = mine.filter(credit=books.losses).aggregate(sum=Sum("amount"))["sum"] or 0
+    return int(lost - returned)
 
 
 def _note(books: Books, *, is_too_much: bool) -> str:

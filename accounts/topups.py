@@ -167,12 +167,29 @@ def refresh(top_up: TopUp) -> None:
     top_up.refresh_from_db()
 
 
+def end_open(user: User) -> None:
+    """Whoever has left or is suspended pays no more: the next sweep ends at Stripe what can still be paid there."""
+    TopUp.objects.open().filter(user=user).update(next_look=timezone.now())
+
+
+def _end_or_ask(top_up: TopUp) -> None:
+    """What was paid before we could end it is booked. Raises Unavailable where Stripe is not to be had."""
+    if top_up.user.is_active or not top_up.session_id or top_up.state != TopUp.State.STARTED:
+        return refresh(top_up)
+    try:
+        ended = stripe_api.end_session(top_up.session_id)
+    except stripe_api.Unavailable:  # also: it was paid or has ended already
+        return refresh(top_up)
+    believe(ended)
+
+
 def look_due() -> int:
     """Asks about those that are open for long, a few at a time and ever more seldom. Returns how many were asked."""
     if not stripe_api.is_on():
         return 0
     now = timezone.now()
-    due = list(TopUp.objects.open().filter(next_look__lte=now).order_by("next_look")[:LOOKS_AT_ONCE])
+    open_still = TopUp.objects.open().filter(next_look__lte=now).select_related("user")
+    due = list(open_still.order_by("next_look")[:LOOKS_AT_ONCE])
     return sum(_look(top_up) for top_up in due)
 
 
@@ -187,7 +204,7 @@ def _look(top_up: TopUp) -> bool:
             TopUp.objects.open().filter(pk=top_up.pk, session_id=None).update(state=TopUp.State.EXPIRED)
         return False
     try:
-        refresh(top_up)
+        _end_or_ask(top_up)
     except stripe_api.Unavailable:
         return False  # it is asked again at `next_look`
     return True

@@ -174,7 +174,14 @@ def _handler(stripe: FakeStripe) -> type[BaseHTTPRequestHandler]:
             asked = dict(parse_qsl(body))
             if self.refuses("POST", asked):
                 return
-            self.json(stripe.create(asked, self.headers["Idempotency-Key"]))
+            pk, _, what = self.path.removeprefix("/v1/checkout/sessions").strip("/").partition("/")
+            if what != "expire":
+                return self.json(stripe.create(asked, self.headers["Idempotency-Key"]))
+            if stripe.sessions[pk]["status"] != "open":
+                said = {"type": "invalid_request_error", "message": "Only Checkout Sessions that are open"}
+                return self.json({"error": said}, 400)
+            stripe.sessions[pk]["status"] = "expired"
+            self.json(stripe.sessions[pk])
 
         def refuses(self, method: str, asked: dict[str, Any]) -> bool:
             stripe.asked.append((method, self.path, asked))
@@ -190,6 +197,8 @@ def _handler(stripe: FakeStripe) -> type[BaseHTTPRequestHandler]:
         def page(self, pk: str, query: dict[str, list[str]]) -> None:
             """Stands for Stripe's page: pays at the press of a link, and goes back."""
             session = stripe.sessions[pk]
+            if session["status"] == "expired":
+                return self.send(b"<title>Fake Stripe</title><h1>This link has expired</h1>", "text/html")
             if "pay" in query:
                 said = stripe.pay(pk)
                 if stripe.hook:

@@ -16,7 +16,7 @@ from django.db import connection, transaction
 from django.test import Client
 from django.utils import timezone
 
-from accounts import audit, ledger, stripe_api, stripe_events, topup_books, topups
+from accounts import audit, erasure, ledger, stripe_api, stripe_events, suspension, topup_books, topups
 from accounts.models import StripeEvent, TopUp, Transfer, User, Wallet
 from tests import fake_stripe
 from tests.fake_stripe import FakeStripe, disputed, refunded, signature_of, signed
@@ -334,6 +334,54 @@ def test_who_paid_and_is_gone_is_named_to_the_operator(shop: Client, stripe: Fak
     assert audit.audit() == []
 
 
+def is_open(stripe: FakeStripe, top_up: TopUp) -> bool:
+    return bool(stripe.sessions[top_up.session_id]["status"] == "open")
+
+
+def test_a_checkout_that_is_open_while_the_account_is_deleted_can_be_paid_no_more(
+    shop: Client, stripe: FakeStripe, alice: User
+) -> None:
+    top_up = ordered(shop)
+    assert topups.look_due() == 0 and is_open(stripe, top_up)
+    assert erasure.close(alice)
+    assert topups.look_due() == 1
+    top_up.refresh_from_db()
+    assert (is_open(stripe, top_up), top_up.state) == (False, TopUp.State.EXPIRED)
+
+
+def test_a_checkout_of_the_suspended_is_ended_once_stripe_is_to_be_had(
+    shop: Client, stripe: FakeStripe, alice: User
+) -> None:
+    top_up = ordered(shop)
+    suspension.suspend(alice, "chargebacks")
+    stripe.down = True
+    assert topups.look_due() == 0 and is_open(stripe, top_up)
+    stripe.down = False
+    with time_machine.travel(timezone.now() + timedelta(minutes=6), tick=False):
+        assert topups.look_due() == 1
+    assert not is_open(stripe, top_up)
+
+
+def test_who_pays_in_the_minute_before_the_checkout_is_ended_is_on_the_front_page_until_paid_back(
+    shop: Client, stripe: FakeStripe, alice: User, charlie: User
+) -> None:
+    desk = Client()
+    desk.force_login(charlie)
+    top_up = ordered(shop)
+    erasure.close(alice)
+    stripe.pay(top_up.session_id)  # and its webhook is lost
+    assert topups.look_due() == 1
+    assert (posted(alice), audit.audit()) == (25 * USD, [])
+    said = "1 purchase was paid after the account was closed or suspended"
+    assert said in desk.get("/admin/").content.decode()
+    late = desk.get("/admin/accounts/topup/?late=1").content.decode()
+    top_up.refresh_from_db()
+    assert top_up.number in late
+    deliver(refunded(top_up.payment_id, 2500, 2500))
+    assert said not in desk.get("/admin/").content.decode()
+    assert top_up.number not in desk.get("/admin/accounts/topup/?late=1").content.decode()
+
+
 # --- Payments that take days, fail or expire ----------------------------------------------------------
 def async_event(stripe: FakeStripe, top_up: TopUp, kind: str, payment_status: str) -> dict[str, Any]:
     session = stripe.sessions[top_up.session_id] | {"payment_status": payment_status}
@@ -443,9 +491,93 @@ def test_never_more_is_taken_than_was_bought(shop: Client, stripe: FakeStripe, a
     assert (posted(alice), audit.audit()) == (25 * USD, [])
 
 
-def test_a_refund_that_did_not_arrive_is_shown_to_the_operator(shop: Client, stripe: FakeStripe) -> None:
-    deliver(fake_stripe.event("refund.failed", {"id": "re_1", "object": "refund", "amount": 500}))
-    assert StripeEvent.objects.exclude(problem="").get().kind == "refund.failed"
+def later(event: dict[str, Any], days: int) -> dict[str, Any]:
+    return event | {"created": event["created"] + days * 86_400}
+
+
+def failed(payment: str, cents: int, refund: str = "re_1") -> dict[str, Any]:
+    thing = {"id": refund, "object": "refund", "amount": cents, "currency": "usd", "status": "failed"}
+    return fake_stripe.event("refund.failed", {**thing, "payment_intent": payment})
+
+
+def test_a_refund_that_did_not_arrive_gives_the_credits_back_and_tells_the_operator(
+    shop: Client, stripe: FakeStripe, alice: User
+) -> None:
+    top_up = paid(shop, stripe)
+    deliver(refunded(top_up.payment_id, 2500, 2500))
+    assert posted(alice) == 0
+    for _ in range(2):
+        deliver(later(failed(top_up.payment_id, 2500), 3))
+    assert (posted(alice), posted("house:purchases"), audit.audit()) == (25 * USD, -25 * USD, [])
+    assert "did not arrive" in StripeEvent.objects.filter(kind="refund.failed")[0].problem
+    deliver(later(refunded(top_up.payment_id, 2500, 2500), 4))  # tried once more, to the same sum
+    assert (posted(alice), posted("house:purchases"), audit.audit()) == (0, 0, [])
+
+
+def test_of_a_refund_that_did_not_arrive_the_house_has_its_loss_back_first(
+    shop: Client, stripe: FakeStripe, alice: User
+) -> None:
+    top_up = paid(shop, stripe)
+    spend(alice, 10 * USD)
+    deliver(refunded(top_up.payment_id, 2500, 2500))
+    assert (posted(alice), posted("house:losses")) == (0, -10 * USD)
+    deliver(later(failed(top_up.payment_id, 1200, "re_2"), 1))
+    assert (posted(alice), posted("house:losses"), audit.audit()) == (2 * USD, 0, [])
+    deliver(later(failed(top_up.payment_id, 1300), 2))
+    assert (posted(alice), posted("house:losses"), audit.audit()) == (15 * USD, 0, [])
+
+
+def test_in_every_order_a_failed_refund_leaves_the_same_balance(
+    shop: Client, stripe: FakeStripe, alice: User
+) -> None:
+    top_up = ordered(shop)
+    said = stripe.pay(top_up.session_id)
+    payment = said["data"]["object"]["payment_intent"]
+    events = [
+        said,
+        refunded(payment, 2500, 500),
+        later(refunded(payment, 2500, 1200), 1),
+        later(failed(payment, 700), 2),
+        later(refunded(payment, 2500, 900), 3),
+    ]
+    orders = list(itertools.permutations(events))
+    for order in orders if connection.vendor == "sqlite" else orders[::9]:
+        nothing_was_said = transaction.savepoint()
+        for event in order + order[::-1]:
+            stripe_events.receive(stripe_api.verified(*signed(event)))
+        stripe_events.handle_waiting()
+        assert (posted(alice), posted("house:purchases")) == (16 * USD, -16 * USD)
+        assert audit.audit() == []
+        transaction.savepoint_rollback(nothing_was_said)
+
+
+def test_a_dispute_that_is_won_and_then_lost_is_taken_again(
+    shop: Client, stripe: FakeStripe, alice: User
+) -> None:
+    top_up = paid(shop, stripe)
+    won = [
+        disputed(top_up.payment_id, 2500, "created", "needs_response"),
+        later(disputed(top_up.payment_id, 2500, "closed", "won"), 1),
+        later(disputed(top_up.payment_id, 2500, "funds_reinstated", "won"), 1),
+    ]
+    lost = [
+        later(disputed(top_up.payment_id, 2500, "funds_withdrawn", "lost"), 2),
+        later(disputed(top_up.payment_id, 2500, "closed", "lost"), 2),
+    ]
+    for order in itertools.permutations(won + lost):
+        nothing_was_said = transaction.savepoint()
+        for event in order:
+            stripe_events.receive(stripe_api.verified(*signed(event)))
+        assert (posted(alice), audit.audit()) == (0, [])
+        transaction.savepoint_rollback(nothing_was_said)
+    for event in won:
+        deliver(event)
+    assert posted(alice) == 25 * USD
+    for event in lost:
+        deliver(event)
+    assert (posted(alice), posted("house:purchases"), audit.audit()) == (0, 0, [])
+    top_up.refresh_from_db()
+    assert top_up.disputed_cents == 2500
 
 
 def test_an_event_about_an_unknown_payment_waits_for_it_a_day(

@@ -21,21 +21,33 @@ logger = logging.getLogger(__name__)
 _KINDS = [
     Transfer.Kind.PURCHASE,
     Transfer.Kind.PAYBACK,
+    Transfer.Kind.PAYBACK_FAILED,
     Transfer.Kind.DISPUTE,
     Transfer.Kind.DISPUTE_WON,
     Transfer.Kind.LOSS,
 ]
 
 
+class PaidByNobody(admin.SimpleListFilter):
+    title = "paid too late"
+    parameter_name = "late"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("1", "by an account that is closed or suspended")]
+
+    def queryset(self, request: HttpRequest, rows: QuerySet[Any]) -> QuerySet[Any]:
+        return rows.filter(pk__in=TopUp.objects.paid_by_nobody()) if self.value() else rows
+
+
 @admin.register(TopUp)
 class TopUpDesk(desk.ReadOnly):
     list_display = ["created", "number", "user", "usd", "state", "gone_back", "paid", "payment_id"]
     list_select_related = ["user"]
-    list_filter = ["state"]
+    list_filter = ["state", PaidByNobody]
     search_fields = ["payment_id"]
     search_help_text = "A person's address, a payment (pi_…), a checkout session (cs_…) or an id."
     ordering = ["-created"]
-    exclude = ["micros", "cents", "paid_back_cents", "disputed_cents"]
+    exclude = ["micros", "cents", "paid_back_cents", "failed_cents", "disputed_cents"]
     readonly_fields = ["number", "usd", "gone_back", "movements"]
 
     def found(self, rows: QuerySet[TopUp], words: str) -> QuerySet[TopUp]:
@@ -54,7 +66,11 @@ class TopUpDesk(desk.ReadOnly):
 
     @admin.display(description="gone back to the card")
     def gone_back(self, top_up: TopUp) -> str:
-        said = [(top_up.paid_back_cents, "paid back"), (top_up.disputed_cents, "in dispute")]
+        said = [
+            (top_up.paid_back_cents, "paid back"),
+            (top_up.disputed_cents, "in dispute"),
+            (top_up.failed_cents, "sent back in vain"),
+        ]
         told = [f"{credits.usd(top_up.micros_of(cents))} {what}" for cents, what in said if cents]
         return ", ".join(told) or "-"
 

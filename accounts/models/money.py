@@ -99,6 +99,7 @@ class Transfer(models.Model):
         REFUND = "refund", "Refund"
         PURCHASE = "purchase", "Credits bought"
         PAYBACK = "payback", "Purchase paid back"
+        PAYBACK_FAILED = "payback_failed", "Refund did not arrive"
         DISPUTE = "dispute", "Payment disputed"
         DISPUTE_WON = "dispute_won", "Dispute decided for us"
         LOSS = "loss", "Paid back after it was spent"

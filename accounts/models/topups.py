@@ -26,11 +26,18 @@ class TopUpQuerySet(models.QuerySet["TopUp"]):
         """Those of which we do not know yet how they end."""
         return self.filter(state__in=TopUp.OPEN)
 
+    def paid_by_nobody(self) -> Self:
+        """Paid when its account was deleted or suspended already, and not all paid back: somebody has to decide."""
+        too_late = Q(paid__gte=F("user__deleted")) | Q(paid__gte=F("user__suspended"))
+        gone_back = F("paid_back_cents") + F("disputed_cents")
+        return self.filter(too_late, state=TopUp.State.PAID, cents__gt=gone_back)
+
 
 class TopUp(models.Model):
     """One purchase. `micros` is what it adds to the balance, `cents` what the card pays, in US cents.
 
-    `paid_back` and `disputed` are what went back to the card of it, for good or for as long as a dispute lasts.
+    `paid_back` and `disputed` are what went back to the card of it, for good or for as long as a dispute lasts;
+    `failed` is what was sent back and did not arrive, ever.
     """
 
     class State(models.TextChoices):
@@ -52,6 +59,7 @@ class TopUp(models.Model):
         max_length=200, null=True, unique=True, help_text="Stripe's payment intent."
     )
     paid_back_cents = models.PositiveIntegerField(default=0)
+    failed_cents = models.PositiveIntegerField(default=0)
     disputed_cents = models.PositiveIntegerField(default=0)
     created = models.DateTimeField(default=timezone.now)
     paid = models.DateTimeField(null=True)

@@ -13,7 +13,7 @@ from django.db.models import Count, Min, Q, Sum
 from django.utils import timezone
 
 from accounts import credits, ledger
-from accounts.models import Cap, Hold, StripeEvent, User, Wallet
+from accounts.models import Cap, Hold, StripeEvent, TopUp, User, Wallet
 from playground import drives, health, images, jobs
 from playground.models import AuditRun, Job, Report, Switch
 
@@ -179,6 +179,7 @@ def worries(user: User, now: datetime, upstreams: list[health.Health], open_now:
         ("playground.view_upstream", _of_upstreams(upstreams)),
         ("playground.view_auditrun", _of_audit(audit())),
         ("accounts.view_transfer", _of_money(now)),
+        ("accounts.view_topup", _of_purchases()),
         ("playground.view_report", _of_reports()),
     ]
     return [worry for permission, some in found if user.has_perm(permission) for worry in some]
@@ -230,6 +231,15 @@ def _of_audit(known: Audit) -> list[Worry]:
     if known.broken:
         return [Worry("The last audit broke off before it was through.", at)]
     return [Worry("No audit has ended for more than a day.", at)] if known.is_old else []
+
+
+def _of_purchases() -> list[Worry]:
+    late = TopUp.objects.paid_by_nobody().count()
+    if not late:
+        return []
+    were = "1 purchase was" if late == 1 else f"{late:,} purchases were"
+    words = f"{were} paid after the account was closed or suspended: look whether to pay it back in Stripe."
+    return [Worry(words, "accounts_topup_changelist", "?late=1")]
 
 
 def _of_money(now: datetime) -> list[Worry]:
