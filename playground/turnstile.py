@@ -1,4 +1,6 @@
-"""So many requests are worked on at once, and no more; those that wait for a picture step aside and let others pass.
+"""So many requests are worked on at once, and no more; those that wait step aside, and let others pass.
+
+What they wait for is a picture, or the rest of their own body, which comes as slowly as its sender likes.
 
 The web server has a thread for each request, hundreds if need be: a thread that waits costs next to nothing. But on
 SQLite more than a few writers starve one another, and on PostgreSQL each would want a connection.
@@ -7,11 +9,17 @@ SQLite more than a few writers starve one another, and on PostgreSQL each would 
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BufferedReader, BytesIO, RawIOBase
+from typing import Any
 
 from django.conf import settings
+from django.core.handlers.wsgi import LimitedStream
 from django.db import connections
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from django.http.response import HttpResponseBase
+
+# A body up to here is read before the turn begins; a longer one in pieces like it, each of them out of the way.
+PIECE_BYTES = 65_536
 
 _turns = threading.BoundedSemaphore(settings.WEB_THREADS)
 _here = threading.local()
@@ -21,6 +29,8 @@ def turnstile(
     get_response: Callable[[HttpRequest], HttpResponseBase],
 ) -> Callable[[HttpRequest], HttpResponseBase]:
     def answer(request: HttpRequest) -> HttpResponseBase:
+        if not _receive(request):
+            return HttpResponse(status=400)  # to somebody who has gone
         with _turns:
             _here.has_turn = True
             try:
@@ -37,9 +47,52 @@ def stepped_aside() -> Iterator[None]:
     if not getattr(_here, "has_turn", False):
         yield
         return
-    connections.close_all()
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close()
     _turns.release()
     try:
         yield
     finally:
         _turns.acquire()
+
+
+# --- Bodies -------------------------------------------------------------------------------------------
+def _receive(request: Any) -> bool:
+    """Lets whoever reads the body never wait for it in their turn. False where a short one breaks off."""
+    said, stream = request.META.get("CONTENT_LENGTH") or "", request.environ["wsgi.input"]
+    length = int(said) if said.isdecimal() else None
+    if length is None and "HTTP_TRANSFER_ENCODING" not in request.META:
+        return True
+    if length is not None and length <= PIECE_BYTES:
+        body = stream.read(length) if length else b""
+        arrived: Any = BytesIO(body)
+        is_whole = len(body) == length
+    else:
+        arrived, is_whole = BufferedReader(_Arriving(stream, length), PIECE_BYTES), True
+    request.environ["wsgi.input"] = arrived
+    request._stream = LimitedStream(arrived, length or 0)
+    return is_whole
+
+
+class _Arriving(RawIOBase):
+    """A body of so many bytes, or of nobody knows how many. Raises UnreadablePostError where it breaks off."""
+
+    def __init__(self, stream: Any, length: int | None) -> None:
+        self._stream, self._left = stream, length
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, into: Any) -> int:
+        wanted = len(into) if self._left is None else min(len(into), self._left)
+        if not wanted:
+            return 0
+        with stepped_aside():
+            data = self._stream.read(wanted)
+        if self._left is not None:
+            self._left -= len(data)
+            if not data:
+                raise UnreadablePostError("the body broke off")
+        into[: len(data)] = data
+        return len(data)
