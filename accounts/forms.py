@@ -1,3 +1,4 @@
+from collections.abc import Iterable
 from typing import Any
 
 from allauth.account import app_settings
@@ -87,11 +88,18 @@ class UsdField(forms.CharField):
             raise ValidationError(f"This must be {error}.") from error
 
 
+def seen(amounts: Iterable[int | None]) -> str:
+    """The caps that a page shows, for the form to say what it was made from."""
+    return ":".join("" if micros is None else str(micros) for micros in amounts) or "none"
+
+
 class CapForm(forms.Form):
-    """Where one cap warns and where it stops."""
+    """Where one cap warns and where it stops. `seen` is what they were when the page was shown: one that lay open in
+    another tab undoes nothing unseen."""
 
     warn = UsdField(label="Warn at, USD")
     stop = UsdField(label="Stop at, USD")
+    seen = forms.CharField(required=False, widget=forms.HiddenInput)
 
     @classmethod
     def of(cls, standing: Standing) -> "CapForm":
@@ -99,9 +107,14 @@ class CapForm(forms.Form):
         typed = {
             name: credits.usd(micros).lstrip("$") for name, micros in shown.items() if micros is not None
         }
-        return cls(
-            initial={name: text.replace(",", "") for name, text in typed.items()}, prefix=standing.window
-        )
+        initial = {name: text.replace(",", "") for name, text in typed.items()}
+        return cls(initial={**initial, "seen": seen([standing.warn, standing.stop])}, prefix=standing.window)
+
+    def is_behind(self, standing: Standing) -> bool:
+        """Whether the cap is neither what was shown nor what is asked for."""
+        now = seen([standing.warn, standing.stop])
+        asked = seen([self.cleaned_data["warn"], self.cleaned_data["stop"]])
+        return self.cleaned_data["seen"] not in ("", now) and asked != now
 
     def clean(self) -> dict[str, Any]:
         asked = super().clean() or self.cleaned_data

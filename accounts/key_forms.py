@@ -8,7 +8,7 @@ from django.core.exceptions import ValidationError
 from django.utils import timezone
 
 from accounts import credits, keys
-from accounts.forms import UsdField
+from accounts.forms import UsdField, seen
 from accounts.models import ApiKey, Cap
 
 LONGEST_DAYS = 3660
@@ -16,7 +16,10 @@ _CAPS = {Cap.Window.MONTH: "Month", Cap.Window.DAY: "Day", Cap.Window.TOTAL: "In
 
 
 class KeyForm(forms.Form):
-    """A key's name, caps and end. It ends with a UTC day, so that a date means the same to everybody."""
+    """A key's name, caps and end. It ends with a UTC day, so that a date means the same to everybody.
+
+    `seen` is what its caps were when the page was shown.
+    """
 
     name = forms.CharField(max_length=60)
     month = UsdField(label="A month, USD")
@@ -31,6 +34,13 @@ class KeyForm(forms.Form):
     until = forms.DateField(
         label="Last day", required=False, widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"})
     )
+
+    seen = forms.CharField(required=False, widget=forms.HiddenInput)
+
+    def is_behind(self, stops: dict[str, int | None]) -> bool:
+        """Whether the caps are neither what was shown nor what is asked for."""
+        now = _seen(stops)
+        return self.cleaned_data["seen"] not in ("", now) and _seen(self.stops) != now
 
     def clean(self) -> dict[str, Any]:
         asked = super().clean() or self.cleaned_data
@@ -79,7 +89,11 @@ def of_key(key: ApiKey, stops: dict[str, int | None]) -> KeyForm:
     """The form as the key is now."""
     caps = {window: _typed(stop) for window, stop in stops.items() if stop is not None}
     ends = {"lasts": "date", "until": last_day(key.expires)} if key.expires else {"lasts": "never"}
-    return KeyForm(initial={"name": key.name, **caps, **ends})
+    return KeyForm(initial={"name": key.name, **caps, **ends, "seen": _seen(stops)})
+
+
+def _seen(stops: dict[str, int | None]) -> str:
+    return seen(stops.get(window) for window in Cap.OF_KEY)
 
 
 class RotateForm(forms.Form):

@@ -1,3 +1,4 @@
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -272,3 +273,38 @@ def test_keeping_past_a_cap_links_to_it(alice: User, hers: Client) -> None:
     put(hers, "day", stop="0.01")
     page = " ".join(hers.post(f"/pictures/{picture.pk}/keep/", follow=True).content.decode().split())
     assert 'this needs $0.035. <a href="/settings/caps/#day">Change this cap</a>' in page
+
+
+# --- Two tabs -----------------------------------------------------------------------------------------
+def shown_at(page: Any, prefix: str) -> str:
+    """What the form of a page says that it was made from."""
+    [value] = re.findall(rf'name="{prefix}seen" value="([^"]*)"', page.content.decode())
+    return str(value)
+
+
+def test_a_page_that_lay_open_does_not_undo_a_cap_that_was_set_meanwhile(hers: Client, alice: User) -> None:
+    old = shown_at(hers.get("/settings/caps/"), "day-")
+    put(hers, "day", stop="5", warn="", seen=old)
+    answer = hers.post("/settings/caps/day/", {"day-warn": "2", "day-stop": "", "day-seen": old}, follow=True)
+    assert (
+        "Nothing was saved: it was changed meanwhile. Your day cap now stops at $5.00."
+        in answer.content.decode()
+    )
+    assert Cap.objects.get(user=alice).limit == 5 * USD
+    put(hers, "day", stop="5", warn="2", seen=shown_at(answer, "day-"))
+    assert Cap.objects.get(user=alice).warn_at == 2 * USD
+
+
+def test_a_second_click_on_save_is_no_change(hers: Client, alice: User) -> None:
+    old = shown_at(hers.get("/settings/caps/"), "month-")
+    for _ in range(2):
+        answer = hers.post(
+            "/settings/caps/month/", {"month-stop": "7", "month-warn": "", "month-seen": old}, follow=True
+        )
+        assert "Your month cap now stops at $7.00." in answer.content.decode()
+
+
+def test_the_question_before_a_low_cap_remembers_what_was_seen(hers: Client, alice: User) -> None:
+    spend(alice, 3 * USD, "job:1")
+    old = shown_at(hers.get("/settings/caps/"), "day-")
+    assert shown_at(put(hers, "day", stop="1", warn="", seen=old), "day-") == old

@@ -233,6 +233,17 @@ def test_saving_the_form_as_it_came_changes_nothing(alice: User, hers: Client) -
     assert form["until"].value() == date(2026, 12, 12)
 
 
+def test_a_page_that_lay_open_does_not_undo_a_cap_that_was_set_meanwhile(alice: User, hers: Client) -> None:
+    key = key_of(alice)
+    [old] = re.findall(r'name="seen" value="([^"]*)"', hers.get(at(key)).content.decode())
+    for _ in range(2):  # the second time is a double click
+        answer = hers.post(at(key), asked(month="5", seen=old), follow=True)
+        assert "is saved" in words(answer)
+    answer = hers.post(at(key), asked(name="Renamed", month="", seen=old), follow=True)
+    assert "Nothing was saved: its caps were changed meanwhile." in words(answer)
+    assert (keys.stops_of(key), ApiKey.objects.get().name) == ({"month": 5 * USD}, "Robot")
+
+
 def test_a_cap_below_what_is_used_asks_first(alice: User, hers: Client) -> None:
     give(alice)
     key = key_of(alice, stops={"month": 5 * USD})

@@ -40,10 +40,18 @@ def spend_cap(request: Request, window: str) -> HttpResponse:
         return _page(request, {window: form}, status=422)
     stop, warn = form.cleaned_data["stop"], form.cleaned_data["warn"]
     standing = next(known for known in caps.standings(request.user) if known.window == window)
+    if form.is_behind(standing):
+        known = _done(window, standing.stop, standing.warn)
+        messages.error(request, f"Nothing was saved: it was changed meanwhile. {known}")
+        return _see_other(window)
     if _asks_first(standing, stop) and "sure" not in request.POST:
         return render(request, "caps_sure.html", _question(form, standing, stop))
     caps.put(request.user, window, stop=stop, warn=warn)
     messages.success(request, _done(window, stop, warn))
+    return _see_other(window)
+
+
+def _see_other(window: str) -> HttpResponse:
     answer = HttpResponseRedirect(f"{reverse('caps')}#{window}")
     answer.status_code = 303
     return answer

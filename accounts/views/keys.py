@@ -99,6 +99,11 @@ def key(request: Request, key_id: int) -> HttpResponse:
     form = KeyForm(request.POST)
     if not form.is_valid():
         return _page(request, mine, form, status=422)
+    if not mine.is_test and form.is_behind(api_keys.stops_of(mine)):
+        messages.error(
+            request, "Nothing was saved: its caps were changed meanwhile. Here they are as they are now."
+        )
+        return _see_other("key", mine.pk)
     stopping = _stopping(mine, form.stops)
     if stopping and "sure" not in request.POST:
         return render(request, "keys_sure.html", {"key": mine, "form": form, "stopping": stopping})
