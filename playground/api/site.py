@@ -1,8 +1,6 @@
 """The API as a whole: its routers, how bodies are read, and what becomes of an error."""
 
-import json
 import logging
-import math
 from typing import Any
 
 from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
@@ -13,59 +11,26 @@ from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
 from ninja.parser import Parser
 
-from playground.api import account, document, envelopes, files, images, kontext, models, tasks
+from playground.api import account, document, envelopes, files, images, kontext, models, tasks, written
 from playground.api.auth import Bearer
 from playground.api.errors import Problem
 from playground.api.problems import of_body
 
 logger = logging.getLogger(__name__)
 
-DEEPEST = 20
-
 
 class Body(Parser):
-    """JSON whatever the Content-Type says, and nothing in it that a database or a log could not keep."""
+    """JSON whatever the Content-Type says."""
 
     def parse_body(self, request: HttpRequest) -> dict[str, Any]:
         try:
-            body = json.loads(request.body, parse_constant=_no_number)
-        except (ValueError, RecursionError):
+            body = written.read(request.body)
+        except ValueError:
             raise Problem("invalid_json", "The body is not JSON.") from None
         if not isinstance(body, dict):
             raise Problem("invalid_json", "The body must be a JSON object.")
-        _check(body, "")
         request.asked = body  # type: ignore[attr-defined]
         return body
-
-
-def _no_number(text: str) -> None:
-    raise ValueError(f"{text} is not JSON")
-
-
-def _check(value: Any, at: str, depth: int = 0) -> None:
-    if depth > DEEPEST:
-        raise Problem("invalid_json", f"The body is nested more than {DEEPEST} deep.")
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            _check(name, at, depth + 1)
-            _check(inner, f"{at}.{name}".strip("."), depth + 1)
-    elif isinstance(value, list):
-        for number, inner in enumerate(value):
-            _check(inner, f"{at}[{number}]", depth + 1)
-    elif isinstance(value, str):
-        _check_text(value, at)
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise Problem("invalid_parameter", "This number is too large.", param=at)
-
-
-def _check_text(value: str, at: str) -> None:
-    try:
-        value.encode()
-        is_bad = "\x00" in value
-    except UnicodeEncodeError:
-        is_bad = True
-    if is_bad:
-        raise Problem("invalid_parameter", "It has a character in it that cannot be sent.", param=at[:100])
 
 
 class Site(NinjaAPI):
