@@ -199,6 +199,49 @@ def test_a_body_that_comes_in_chunks_is_read(api: Api) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        '{"prompt": "a fox\\ud800"}',
+        '{"prompt": "a fox\\u0000"}',
+        '{"prompt": "a fox", "nsfw_checker": 1e999}',
+        '{"prompt": "a fox", "nsfw_checker": NaN}',
+        '{"prompt": "a fox", "nsfw_checker": ' + "[" * 30 + "]" * 30 + "}",
+        '["a fox"]',
+        "a fox",
+        "[" * 100_000,
+    ],
+)
+def test_input_that_is_sent_as_text_is_read_as_strictly(api: Api, text: str) -> None:
+    response = api.post(CREATE, {"model": PRO, "input": text})
+    assert response.status_code in (400, 422) and not Job.objects.exists()
+    assert error(response)["code"] in ("invalid_json", "invalid_parameter")
+
+
+@pytest.mark.parametrize("path", [f"{CREATE}/", "/api/v1//jobs/createTask", "/api//v1/jobs/createTask//"])
+def test_one_slash_more_is_no_other_address(api: Api, path: str) -> None:
+    """Of a host that ends with one, and a path that begins with one; a redirect would lose the body."""
+    body = {"model": PRO, "input": {"prompt": "a fox"}}
+    response = api.client.generic(
+        "POST", path, json.dumps(body), content_type="application/json", headers=api.headers({})
+    )
+    assert response.status_code == 200 and response.json()["data"]["taskId"] and response["X-Request-Id"]
+
+
+def test_errors_keep_their_family_where_there_is_a_slash_more(api: Api) -> None:
+    response = api.client.post(
+        "/api/v1//images/generations/", {}, "application/json", headers=api.headers({})
+    )
+    assert response.status_code == 400 and set(response.json()) == {"error"}
+
+
+def test_what_can_be_got_can_be_asked_for_by_head(api: Api) -> None:
+    for path in ("/api/v1/models", "/v1/models", "/api/v1/jobs", "/api/v1/chat/credit"):
+        assert api.client.head(path, headers=api.headers({})).status_code == 200, path
+    assert api.client.head(CREATE, headers=api.headers({})).status_code == 405
+    assert api.client.head("/api/v1/jobs").status_code == 401
+
+
+@pytest.mark.parametrize(
     "header", ["", "Bearer", "Bearer ", "Basic abc", "Bearer nonsense", "Bearer sk-aig-" + "a" * 38]
 )
 def test_without_a_key_nobody_comes_in(api: Api, header: str) -> None:
@@ -216,7 +259,7 @@ def test_what_is_no_route_answers_in_json(api: Api) -> None:
         (api.get("/api/v1/nothing"), 404),
         (api.get("/v1/nothing"), 404),
         (api.get(CREATE), 405),
-        (api.client.get("/api/v1/jobs/createTask/", headers=api.headers({})), 404),
+        (api.get("/api/v1/nothing/"), 404),
     ):
         assert response.status_code == status and response["Content-Type"] == "application/json"
         assert response["X-Request-Id"]

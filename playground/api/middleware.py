@@ -1,6 +1,7 @@
 """What is true of every reply of the API: a request id, and an envelope even where no route was reached."""
 
 import logging
+import re
 import secrets
 from collections.abc import Callable
 
@@ -26,8 +27,12 @@ _OTHERWISE = ("internal_error", "We made a mistake. Tell us the X-Request-Id, an
 
 def api(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Callable[[HttpRequest], HttpResponseBase]:
     def answer(request: HttpRequest) -> HttpResponseBase:
+        if "//" in request.path_info or request.path_info[-1:] == "/":
+            _tidy(request)
         if not request.path_info.startswith(PATHS):
             return get_response(request)
+        if request.method == "HEAD":
+            request.method = "GET"  # the web server leaves the body out
         request_id = secrets.token_hex(16)
         response = _in_envelope(request, get_response(request))
         response["X-Request-Id"] = request_id
@@ -39,6 +44,14 @@ def api(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Callable[[Ht
         return response
 
     return answer
+
+
+def _tidy(request: HttpRequest) -> None:
+    """One slash where clients that join addresses by hand write two, and none at the end; a redirect they would lose."""
+    path = request.path_info
+    tidy = re.sub("/{2,}", "/", path).rstrip("/")
+    if tidy.startswith(PATHS):
+        request.path, request.path_info = request.path.removesuffix(path) + tidy, tidy
 
 
 def _in_envelope(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
