@@ -23,13 +23,11 @@ from typing import Any
 from django.conf import settings
 from standardwebhooks import Webhook
 
-from playground import endpoints, posting, records
+from playground import endpoints, environment, posting, records
 from playground.models import Delivery, Job
 from playground.outbox import TEST
 
 AGENT = "Flux-Playground-Webhooks/1.0"
-# Where `up` listens while nobody has said under which name the world reaches us.
-LOOPBACK = "http://127.0.0.1:8000"
 SUCCESS, POLICY, FAILED = 200, 400, 501
 
 Body = dict[str, Any]
@@ -57,7 +55,12 @@ def message(delivery: Delivery) -> tuple[str, bytes]:
 def told(job: Job) -> Body:
     """What is told of the end of a job, in the shape of the route that it was ordered by."""
     route = (job.asked or {}).get("_route", "")
-    return SHAPES.get(route, as_record)(job, records.record(job, settings.BASE_URL or LOOPBACK))
+    return SHAPES.get(route, as_record)(job, records.record(job, _base()))
+
+
+def _base() -> str:
+    """What stands before our paths. No request says it here."""
+    return settings.BASE_URL or environment.listening_at()
 
 
 def as_record(job: Job, record: Body) -> Body:
@@ -72,7 +75,7 @@ def as_kontext(job: Job, record: Body) -> Body:
     """What clients of the Kontext route expect."""
     result = json.loads(record["resultJson"] or "{}").get("resultUrls", [])
     info = {
-        "originImageUrl": (job.asked or {}).get("inputImage") or "",
+        "originImageUrl": records.origin_url(job, _base()),
         "resultImageUrl": result[0] if result else "",
     }
     code = FAILED if record["failCode"] else SUCCESS

@@ -231,6 +231,11 @@ def is_web_server() -> bool:
     return os.environ.get("FLUX_ROLE") == "web"
 
 
+def listening_at() -> str:
+    """Where the server that `up` started beside us answers; the links of the house begin so while BASE_URL is not set."""
+    return os.environ.get("FLUX_AT", "http://127.0.0.1:8000")
+
+
 def rate(name: str, default: tuple[int, int]) -> tuple[int, int]:
     """`20/10`: so many calls in so many seconds."""
     value = text(name)

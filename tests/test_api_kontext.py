@@ -171,6 +171,13 @@ def test_the_message_of_its_end_has_kontexts_shape(api: Api) -> None:
     assert told["code"] == 501 and set(told["data"]["info"]) == {"originImageUrl", "resultImageUrl"}
 
 
+def test_the_message_names_a_picture_that_came_as_data_by_an_address(api: Api, alice: User) -> None:
+    job = leased(made(api, inputImage=data_url()))
+    jobs.fail(job, "moderated")
+    job.refresh_from_db()
+    assert callbacks.told(job)["data"]["info"]["originImageUrl"].startswith("http://127.0.0.1:8000/f/")
+
+
 def test_others_tasks_do_not_exist(api: Api, bob: User) -> None:
     job = made(api)
     for task in (str(job.pk), "task_flux_17"):

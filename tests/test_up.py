@@ -258,3 +258,8 @@ def test_static_files_are_collected_again_only_after_a_change(settings: Any, tmp
 def test_workers_reach_the_engine_as_a_setting() -> None:
     assert up.worker(3)._env["ENGINE_WORKERS"] == "3"
     assert up.worker(None)._env.get("ENGINE_WORKERS") == os.environ.get("ENGINE_WORKERS")
+
+
+def test_workers_know_where_the_server_answers() -> None:
+    at = up.address("0.0.0.0", 8123)
+    assert up.worker(None, at=at)._env["FLUX_AT"] == "http://127.0.0.1:8123"

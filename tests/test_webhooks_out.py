@@ -93,6 +93,17 @@ def test_a_failure_is_told_too(there: Receiver, rich: User) -> None:
     assert said["msg"] == said["data"]["failMsg"] != "" and said["data"]["callbackType"] == "task_failed"
 
 
+def test_results_are_at_the_address_where_the_server_answers(
+    rich: User, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While nobody has said under which name the world reaches us."""
+    settings.BASE_URL = ""
+    monkeypatch.setenv("FLUX_AT", "http://127.0.0.1:8123")
+    told = callbacks.told(succeeded(rich, "https://there.example/hook"))
+    [url] = json.loads(told["data"]["resultJson"])["resultUrls"]
+    assert url.startswith("http://127.0.0.1:8123/r/")
+
+
 def test_a_call_of_the_kontext_route_is_told_in_its_own_shape(there: Receiver, rich: User) -> None:
     asked = {"_route": "kontext", "inputImage": "https://in.example/1.png"}
     succeeded(rich, there.url(), **asked)

@@ -63,7 +63,7 @@ class Command(BaseCommand):
         """Until asked to stop; False if the server never answered."""
         interrupts = Interrupts()
         adopt_orphans()
-        children = [web_server(host, port), worker(workers)]
+        children = [web_server(host, port), worker(workers, at=address(host, port))]
         try:
             is_up = self.wait_for_answer(children, interrupts, host, port)
             while is_up and not interrupts.count:
@@ -145,7 +145,10 @@ def web_server(host: str, port: int) -> Child:
     return Child("web server", [*argv, "playground.wsgi:application"], environment(FLUX_ROLE="web"))
 
 
-def worker(workers: int | None) -> Child:
+def worker(workers: int | None, *, at: str = "") -> Child:
+    """`at`: where the server answers."""
     manage = Path(settings.BASE_DIR) / "manage.py"
     more = {"ENGINE_WORKERS": str(workers)} if workers else {}
+    if at:
+        more["FLUX_AT"] = at.rstrip("/")
     return Child("worker", [sys.executable, str(manage), "worker"], environment(**more))
