@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.core.paginator import Paginator
 from django.db import transaction
 from django.db.models import Model, QuerySet
@@ -19,6 +19,9 @@ from accounts import credits, ledger, trail
 from accounts.models import Deed
 
 MOST_AT_ONCE = 200
+NOT_ALL = (
+    " With the rest there was nothing to do, or this very form was sent before: a new one does it again."
+)
 
 
 class ShallowPaginator(Paginator):
@@ -103,7 +106,8 @@ def ask(
         except ledger.Refusal as no:
             form.add_error(None, str(no))
         else:
-            desk.message_user(request, f"{done}: {changed} of {len(chosen)}.")
+            level, why = (messages.SUCCESS, "") if changed == len(chosen) else (messages.WARNING, NOT_ALL)
+            desk.message_user(request, f"{done}: {changed} of {len(chosen)}.{why}", level=level)
             return HttpResponseRedirect(back)
     asked = {
         **desk.admin_site.each_context(request),

@@ -110,6 +110,15 @@ def test_sending_the_grant_form_twice_grants_once(alice: User, desk: Client) -> 
     assert ledger.wallet_of(alice).posted == 2 * USD
 
 
+def test_a_grant_form_that_is_sent_again_says_that_nothing_was_granted(alice: User, desk: Client) -> None:
+    address, once = ask_grant(desk, alice)
+    desk.post(address, {"usd": "1", "reason": "Once", "once": once})
+    back = desk.post(address, {"usd": "2", "reason": "After the back button", "once": once}, follow=True)
+    [_, said] = back.context["messages"]  # the first is of the grant
+    assert (said.level_tag, "0 of 1." in said.message) == ("warning", True)
+    assert "sent before" in said.message
+
+
 @pytest.mark.parametrize(
     "asked",
     [
