@@ -5,6 +5,7 @@ More of them by hand: SCHEMA_EXAMPLES=500 uv run pytest tests/test_api_schema.py
 
 import base64
 import os
+import re
 import uuid
 import zlib
 from collections.abc import Collection
@@ -133,3 +134,10 @@ def is_of_its_family(path: str, status: int, said: dict[str, Any]) -> None:
     kind = KINDS[said["error"]["code"]]
     assert said["error"]["type"] == kind.type and said["error"]["message"]
     assert status in {kind.status, kind.openai_status} and said.get("code", status) == status
+
+
+def test_the_document_has_every_route() -> None:
+    routes = {re.sub("<(.*?:)?(.*?)>", r"{\2}", str(route.pattern)) for route in api.urls[0]}
+    told = {path.lstrip("/") for path in api.get_openapi_schema()["paths"]}
+    assert told == routes - {"api/openapi.json", "api-root", ""}
+    assert {"v1/models", "api/v1/models", "api/file-url-upload", "api/v1/file-url-upload"} <= told

@@ -88,13 +88,15 @@ _FORM = {
 _MULTIPART = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}}
 
 
-def new_router(*, in_document: bool = True) -> Router:
-    """One for each place that the routes are at."""
+def new_router(prefix: str = "") -> Router:
+    """One for each place that the routes are at. `prefix` tells their operations apart."""
     router = Router(tags=["Files"])
-    told: dict[str, Any] = {"response": {200: FileReply}, "include_in_schema": in_document}
-    router.post("/file-stream-upload", operation_id="uploadFile", openapi_extra=_MULTIPART, **told)(stream)
-    router.post("/file-base64-upload", operation_id="uploadBase64", **told)(from_base64)
-    router.post("/file-url-upload", operation_id="uploadFromUrl", **told)(from_url)
+    told: dict[str, Any] = {"response": {200: FileReply}}
+    router.post("/file-stream-upload", operation_id=f"{prefix}uploadFile", openapi_extra=_MULTIPART, **told)(
+        stream
+    )
+    router.post("/file-base64-upload", operation_id=f"{prefix}uploadBase64", **told)(from_base64)
+    router.post("/file-url-upload", operation_id=f"{prefix}uploadFromUrl", **told)(from_url)
     return router
 
 

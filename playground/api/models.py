@@ -81,12 +81,11 @@ class Listing:
 _listing = Listing([], {}, b"")
 
 
-def new_router(*, in_document: bool = True) -> Router:
-    """One for each place that the routes are at."""
+def new_router(prefix: str = "") -> Router:
+    """One for each place that the routes are at. `prefix` tells their operations apart."""
     router = Router(tags=["Models"], auth=None)
-    told: dict[str, Any] = {"include_in_schema": in_document}
-    router.get("/models", response={200: ModelsReply}, operation_id="listModels", **told)(models)
-    router.get("/models/{path:model_id}", response={200: Model}, operation_id="getModel", **told)(model)
+    router.get("/models", response={200: ModelsReply}, operation_id=f"{prefix}listModels")(models)
+    router.get("/models/{path:model_id}", response={200: Model}, operation_id=f"{prefix}getModel")(model)
     return router
 
 

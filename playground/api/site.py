@@ -54,9 +54,9 @@ api.add_router("/api/v1", images.new_router("api"))
 api.add_router("/api/v1", kontext.router)
 api.add_router("/api/v1", account.router)
 api.add_router("/api/v1", models.new_router())
-api.add_router("/v1", models.new_router(in_document=False))
+api.add_router("/v1", models.new_router("openai_"))
 api.add_router("/api", files.new_router())
-api.add_router("/api/v1", files.new_router(in_document=False))
+api.add_router("/api/v1", files.new_router("v1_"))
 
 
 # --- What goes wrong ----------------------------------------------------------------------------------
