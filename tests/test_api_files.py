@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test.client import BOUNDARY, MULTIPART_CONTENT, encode_multipart
 
 from accounts.models import User
 from playground import images, uploads
@@ -72,6 +73,30 @@ def test_a_file_is_taken_and_its_address_serves_it(api: Api, client: Any, folder
     assert data["fileUrl"] == data["downloadUrl"] and data["downloadUrl"].startswith("http://testserver/f/")
     shown = client.get(data["downloadUrl"])
     assert shown.status_code == 200 and len(b"".join(shown.streaming_content)) == upload.size
+
+
+def in_chunks(api: Api, path: str, fields: dict[str, Any]) -> Any:
+    """As programs send a form that they make while they send it: nothing says how long it is."""
+    body = BytesIO(encode_multipart(BOUNDARY, fields))
+    return api.client.generic(
+        "POST",
+        path,
+        headers=api.headers({"Transfer-Encoding": "chunked"}),
+        **{"wsgi.input": body, "CONTENT_LENGTH": "", "CONTENT_TYPE": MULTIPART_CONTENT},
+    )
+
+
+def picture_file(data: bytes) -> SimpleUploadedFile:
+    return SimpleUploadedFile("fox.jpg", data, "image/jpeg")
+
+
+def test_forms_that_come_in_chunks_are_read(api: Api) -> None:
+    response = in_chunks(api, STREAM, {"file": picture_file(photo()), "fileName": "red.jpg"})
+    assert response.status_code == 200 and response.json()["data"]["fileName"] == "red.jpg"
+    response = in_chunks(api, STREAM, {"file": picture_file(b"x" * 11_000_000)})
+    assert response.status_code == 413
+    edit = {"image": picture_file(photo()), "mask": picture_file(photo()), "prompt": "a fox"}
+    assert in_chunks(api, "/v1/images/edits", edit).json()["error"]["param"] == "mask"
 
 
 def test_the_same_file_twice_is_one_upload(api: Api) -> None:

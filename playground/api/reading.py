@@ -51,8 +51,13 @@ def _in_pieces(stream: Any, most: int) -> bytes:
     return body
 
 
-def check_length(request: HttpRequest, most: int) -> int:
-    """How long the body is. Raises Problem where that is more than `most`."""
+def check_length(request: Any, most: int) -> int:
+    """How long the body is; one that does not say so is read for that. Raises Problem where it is more than `most`."""
+    if _is_chunked(request):
+        body = _in_pieces(request.environ["wsgi.input"], most)
+        request._stream = BytesIO(body)
+        request.META["CONTENT_LENGTH"] = str(len(body))
+        return len(body)
     said = request.META.get("CONTENT_LENGTH") or ""
     length = int(said) if said.isdecimal() else 0  # where it says none, Django reads nothing
     if length > most:
