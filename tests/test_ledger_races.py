@@ -193,7 +193,7 @@ def test_fifty_lives_at_once_leave_clean_books(track: Track) -> None:
     people = [f"p{n}@example.org" for n in range(5)]
     for address in people:
         track.alone(sign_up, address, 40 * PRICE, 30 * PRICE)
-    outcomes = track.race(live, [(seed, people, 20) for seed in range(RUNNERS)])
+    outcomes = track.race(live, [(seed, people, 10) for seed in range(RUNNERS)])
     assert [outcome.message for outcome in outcomes if outcome.error] == []
     did: Counter[str] = sum((outcome.value for outcome in outcomes), Counter())
     assert min(did[word] for word in ("held", "captured", "released", "previews", "cap_reached")) > 0

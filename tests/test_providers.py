@@ -206,7 +206,7 @@ ANSWERS = st.builds(
 
 
 @EVERY_WAY
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(said=ANSWERS, status=st.sampled_from([200, 202, 400, 404, 500]))
 def test_no_answer_makes_a_provider_raise_anything_else(way: Way, said: Any, status: int) -> None:
     provider = way.kind(base_url="https://up.test/v1", api_key=KEY)
