@@ -16,7 +16,7 @@ from django.utils import timezone
 from accounts import credits, trail
 from accounts.models import User
 from playground import upstreams
-from playground.catalogue_file import Entry, PriceEntry, RouteEntry
+from playground.catalogue_file import Entry, PriceEntry, RouteEntry, new_route
 from playground.models import Price, Route, Variant
 
 ROUTE_FIELDS = ("upstream_model", "fixed", "ignores", "cost_micros", "position")
@@ -123,7 +123,7 @@ def _row(entry: Entry, variant: Variant | None, now: datetime) -> Row:
         row.lines.append(Line("variant", "", entry.slug))
         row.prices = [price for price in [entry.price, *(entry.later or [])] if price]
         row.lines += [_price_line(None, price, now) for price in row.prices]
-        row.routes = [_new_route(None, route, place) for place, route in enumerate(entry.routes or [])]
+        row.routes = [new_route(None, route, place) for place, route in enumerate(entry.routes or [])]
         row.lines += [Line(f"route to {route.provider}", "", _of_route(route)) for route in row.routes]
         return row
     for name, value in entry.fields.items():
@@ -174,7 +174,7 @@ def _from(starts: datetime) -> str:
 def _plan_routes(row: Row, wanted: Sequence[RouteEntry], variant: Variant) -> None:
     ours = {route.provider: route for route in variant.routes.all()}
     for place, entry in enumerate(wanted):
-        new, old = _new_route(variant, entry, place), ours.pop(entry.provider, None)
+        new, old = new_route(variant, entry, place), ours.pop(entry.provider, None)
         if old is None:
             row.routes.append(new)
             row.lines.append(Line(f"route to {entry.provider}", "", _of_route(new)))
@@ -185,18 +185,6 @@ def _plan_routes(row: Row, wanted: Sequence[RouteEntry], variant: Variant) -> No
             row.rerouted.append(old)
     row.unrouted = list(ours.values())
     row.lines += [Line(f"route to {route.provider}", _of_route(route), "") for route in row.unrouted]
-
-
-def _new_route(variant: Variant | None, entry: RouteEntry, place: int) -> Route:
-    return Route(
-        variant=variant,
-        provider=entry.provider,
-        upstream_model=entry.upstream_model,
-        fixed=entry.fixed,
-        ignores=entry.ignores,
-        cost_micros=entry.cost_micros,
-        position=place,
-    )
 
 
 def _of_route(route: Route) -> str:

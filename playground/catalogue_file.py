@@ -14,7 +14,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from accounts.credits import MICROS_PER_CREDIT, MICROS_PER_USD
-from playground.models import Variant
+from playground.models import Route, Variant
 
 MAX_BYTES = 1_000_000  # about a thousand variants
 MAX_VARIANTS = 2_000
@@ -52,6 +52,19 @@ class RouteEntry:
     fixed: dict[str, Any]
     ignores: list[str]
     cost_micros: int
+
+
+def new_route(variant: Variant | None, entry: RouteEntry, place: int) -> Route:
+    """Not saved yet."""
+    return Route(
+        variant=variant,
+        provider=entry.provider,
+        upstream_model=entry.upstream_model,
+        fixed=entry.fixed,
+        ignores=entry.ignores,
+        cost_micros=entry.cost_micros,
+        position=place,
+    )
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import pytest
 from django.core.cache import cache
 from django.db import connection
 from django.db.backends.sqlite3.base import DatabaseOperations
+from django.test import Client
 
 from accounts.models import User
 from playground import catalog, drives, upkeep, upstreams
@@ -154,6 +155,14 @@ def bob(db: None) -> User:
 def charlie(db: None) -> User:
     """Staff."""
     return User.objects.create_superuser("charlie@example.org", "charlie-password")
+
+
+@pytest.fixture
+def desk(charlie: User) -> Client:
+    """Charlie's browser, at the admin."""
+    client = Client()
+    client.force_login(charlie)
+    return client
 
 
 # --- A real browser -----------------------------------------------------------------------------------

@@ -4,8 +4,10 @@ import io
 import uuid
 from typing import Any
 
+from django.contrib.auth.models import Permission
 from django.core.management import call_command
 from django.db import transaction
+from django.test import Client
 from PIL import Image
 
 from accounts import ledger
@@ -24,6 +26,16 @@ USD = 1_000_000
 def load_catalogue() -> None:
     if not Variant.objects.exists():
         call_command("load_catalog", verbosity=0, stdout=io.StringIO())
+
+
+def clerk(bob: User, *codenames: str) -> Client:
+    """The browser of somebody who is staff now, and may do this and no more."""
+    bob.is_staff = True
+    bob.save()
+    bob.user_permissions.set(Permission.objects.filter(codename__in=codenames))
+    client = Client()
+    client.force_login(bob)
+    return client
 
 
 def give(user: User, usd: int = 10) -> None:

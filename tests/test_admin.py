@@ -16,14 +16,6 @@ from playground.models import Job, Picture, Price, Run, ShareLink, Switch, Varia
 from tests.making import PRO, USD, give, job_for, leased, load_catalogue, picture_for, run_for
 
 
-@pytest.fixture
-def desk(charlie: User) -> Client:
-    """The admin, as Charlie has it open."""
-    client = Client()
-    client.force_login(charlie)
-    return client
-
-
 def act(desk: Client, model: str, action: str, *rows: Any, follow: bool = False) -> Any:
     chosen = [row.pk for row in rows]
     return desk.post(f"/admin/{model}/", {"action": action, "_selected_action": chosen}, follow=follow)

@@ -9,13 +9,6 @@ from accounts.models import Cap, User
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def desk(charlie: User) -> Client:
-    client = Client()
-    client.force_login(charlie)
-    return client
-
-
 def put(client: Client, user: User, **typed: str) -> Any:
     return client.post(f"/admin/accounts/user/caps/?ids={user.pk}", {"once": "x", **typed})
 

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import time_machine
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Permission
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -36,6 +35,7 @@ from tests.making import (
     KONTEXT,
     PRO,
     USD,
+    clerk,
     give,
     job_for,
     leased,
@@ -46,22 +46,6 @@ from tests.making import (
 )
 
 LATE = datetime(2026, 11, 30, 21, tzinfo=UTC)
-
-
-@pytest.fixture
-def desk(charlie: User) -> Client:
-    client = Client()
-    client.force_login(charlie)
-    return client
-
-
-def clerk(bob: User, *codenames: str) -> Client:
-    bob.is_staff = True
-    bob.save()
-    bob.user_permissions.set(Permission.objects.filter(codename__in=codenames))
-    client = Client()
-    client.force_login(bob)
-    return client
 
 
 def front(client: Client, at: str = "/admin/") -> str:

@@ -6,31 +6,13 @@ from typing import Any
 import pytest
 from allauth.mfa.totp.internal import auth as totp
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Permission
 from django.test import Client
 
 from accounts import caps, keys, ledger
 from accounts.models import ApiKey, TopUp, User
 from playground import jobs
 from playground.models import ShareLink
-from tests.making import USD, give, job_for, leased, picture_for
-
-
-@pytest.fixture
-def desk(charlie: User) -> Client:
-    client = Client()
-    client.force_login(charlie)
-    return client
-
-
-def clerk(bob: User, *codenames: str) -> Client:
-    """Bob as staff who may do this and no more."""
-    bob.is_staff = True
-    bob.save()
-    bob.user_permissions.set(Permission.objects.filter(codename__in=codenames))
-    client = Client()
-    client.force_login(bob)
-    return client
+from tests.making import USD, clerk, give, job_for, leased, picture_for
 
 
 def page_of(client: Client, user: User) -> str:

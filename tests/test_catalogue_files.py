@@ -36,13 +36,6 @@ family = "Painter"
 """
 
 
-@pytest.fixture
-def desk(charlie: User) -> Client:
-    client = Client()
-    client.force_login(charlie)
-    return client
-
-
 def everything(now: datetime | None = None) -> list[Any]:
     """The catalogue as it counts: without row ids, and without prices that another one followed."""
     now = now or timezone.now()

@@ -28,13 +28,6 @@ def _upstream(settings: Any) -> None:
     upstreams.forget()
 
 
-@pytest.fixture
-def desk(charlie: User) -> Client:
-    client = Client()
-    client.force_login(charlie)
-    return client
-
-
 def state(**changes: Any) -> UpstreamState:
     return UpstreamState.objects.create(name="aigenerate", **changes)
 

@@ -28,13 +28,6 @@ def now(db: None) -> Any:
         yield clock
 
 
-@pytest.fixture
-def desk(charlie: User) -> Client:
-    client = Client()
-    client.force_login(charlie)
-    return client
-
-
 def set_price(desk: Client, usd: str, starts: datetime = CHANGE, **more: Any) -> Variant:
     variant = Variant.objects.get(slug=PRO)
     form = variant_form(variant, reason="The upstream is dearer", **new_price(usd, starts), **more)

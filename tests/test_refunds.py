@@ -121,13 +121,6 @@ def test_its_owner_sees_it_on_the_statement_and_on_the_receipt(alice: User, paid
 
 
 # --- At the desk --------------------------------------------------------------------------------------
-@pytest.fixture
-def desk(charlie: User) -> Client:
-    client = Client()
-    client.force_login(charlie)
-    return client
-
-
 def ask(desk: Client, held: Hold) -> tuple[str, dict[str, str]]:
     at = f"/admin/accounts/hold/refund/?ids={held.pk}"
     once = re.search(r'name="once" value="(\w+)"', desk.get(at).content.decode())

@@ -29,13 +29,6 @@ def link(alice: User) -> ShareLink:
     return ShareLink.objects.create(user=alice, picture=picture_for(alice))
 
 
-@pytest.fixture
-def desk(charlie: User) -> Client:
-    client = Client()
-    client.force_login(charlie)
-    return client
-
-
 def report_at(link: ShareLink, client: Client | None = None, **asked: str) -> Any:
     address = asked.pop("address", "203.0.113.1")
     form = {"reason": "sexual", "note": "Not for children"} | asked

@@ -18,13 +18,6 @@ from playground.models import Job, ShareLink
 from tests.making import USD, give, job_for, leased, picture_for
 
 
-@pytest.fixture
-def desk(charlie: User) -> Client:
-    client = Client()
-    client.force_login(charlie)
-    return client
-
-
 def inside(user: User) -> Client:
     client = Client()
     client.force_login(user)

@@ -27,13 +27,6 @@ def _is_on(settings: Any) -> Iterator[None]:
 
 
 @pytest.fixture
-def desk(charlie: User) -> Client:
-    client = Client()
-    client.force_login(charlie)
-    return client
-
-
-@pytest.fixture
 def bought(alice: User) -> TopUp:
     """Of $25.00, of which $5.00 are spent."""
     top_up = TopUp.objects.create(

@@ -23,13 +23,6 @@ pytestmark = pytest.mark.django_db
 LIST = "/admin/admin/logentry/"
 
 
-@pytest.fixture
-def desk(charlie: User) -> Client:
-    client = Client()
-    client.force_login(charlie)
-    return client
-
-
 def logged(by: User, about: Any, message: str = "Did it.", at: datetime | None = None) -> LogEntry:
     return LogEntry.objects.create(
         user=by,

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from accounts import trail
 from playground import catalogue_changes
-from playground.catalogue_file import Entry, NotACatalogue, PriceEntry, RouteEntry, read
+from playground.catalogue_file import Entry, NotACatalogue, PriceEntry, new_route, read
 from playground.models import Price, Route, Variant
 
 CATALOGUE = Path(__file__).resolve().parents[2] / "catalogue.toml"
@@ -149,16 +149,4 @@ def _new_routes(entry: Entry, variant: Variant, *, is_known: bool, brought: list
     if now_brought != variant.routes_brought:
         variant.routes_brought = now_brought
         brought.append(variant)
-    return [_route(variant, route, place) for place, route in new]
-
-
-def _route(variant: Variant, route: RouteEntry, place: int) -> Route:
-    return Route(
-        variant=variant,
-        provider=route.provider,
-        upstream_model=route.upstream_model,
-        fixed=route.fixed,
-        ignores=route.ignores,
-        cost_micros=route.cost_micros,
-        position=place,
-    )
+    return [new_route(variant, route, place) for place, route in new]
