@@ -145,12 +145,12 @@ def test_standardwebhooks_verifies_a_message_of_ours(alice: User, settings: Any)
 class Mcp:
     """Speaks JSON-RPC with it, over its standard input and output."""
 
-    def __init__(self, base: str, key: str) -> None:
+    def __init__(self, base: str, key: str, folder: Path) -> None:
         env = {
             "PATH": os.environ["PATH"],
             "KIE_AI_BASE_URL": f"{base}/api/v1",
             "KIE_AI_API_KEY": key,
-            "KIE_AI_DB_PATH": ":memory:",
+            "KIE_AI_DB_PATH": str(folder / "tasks.sqlite3"),
             "KIE_AI_ALLOW_DIRECT_GENERATION": "true",
         }
         pipe = subprocess.PIPE
@@ -193,11 +193,11 @@ class Mcp:
 
 
 @pytest.fixture
-def mcp(at: str, alice: User) -> Iterator[Mcp]:
+def mcp(at: str, alice: User, tmp_path: Path) -> Iterator[Mcp]:
     if not MCP.exists():  # npm leaves it out where its database cannot be built
         pytest.skip("the MCP server did not install on this machine")
     give(alice)
-    server = Mcp(at, Api(alice).text)
+    server = Mcp(at, Api(alice).text, tmp_path)
     yield server
     server.close()
 
