@@ -6,6 +6,7 @@ import io
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import httpx
@@ -16,6 +17,8 @@ from PIL import Image
 from accounts import ledger
 from accounts.models import User
 from playground.api import waiting
+from playground.api.errors import Problem
+from playground.api.places import Places
 from playground.models import Job
 from playground.providers.sandbox import Drawing
 from tests.calling import Api
@@ -173,15 +176,23 @@ def test_what_is_away_for_a_moment_is_asked_again_and_ordered_once(
 class Flaky:
     """Places, none of which is free at first."""
 
-    def __init__(self, room: threading.BoundedSemaphore, refusals: int) -> None:
+    def __init__(self, room: Places, refusals: int) -> None:
         self.room, self.refusals, self.asked = room, refusals, 0
 
-    def acquire(self, blocking: bool = True) -> bool:
+    def one(self, user_id: int) -> AbstractContextManager[None]:
         self.asked += 1
-        return self.asked > self.refusals and self.room.acquire(blocking=blocking)
+        if self.asked <= self.refusals:
+            raise Problem("unavailable", "All places are taken.", retry_after_s=1)
+        return self.room.one(user_id)
 
-    def release(self) -> None:
-        self.room.release()
+
+def test_one_account_leaves_others_a_place_to_wait(alice: User, bob: User, settings: Any) -> None:
+    with ExitStack() as held:
+        for _ in range(settings.API_WAITING * 2 // 3):
+            held.enter_context(waiting.room(alice.pk))
+        with pytest.raises(Problem, match="Too many calls wait"):
+            held.enter_context(waiting.room(alice.pk))
+        held.enter_context(waiting.room(bob.pk))
 
 
 def test_a_client_that_gave_up_gets_the_task_that_it_had_started(

@@ -178,7 +178,7 @@ def _ratio(wanted: Wanted, variant: Variant) -> str:
 def _answer(request: Caller, wanted: Wanted, headers: dict[str, str]) -> JsonResponse:
     """Orders, waits, and answers with the pictures; or with why there are none."""
     begun, key = time.monotonic(), idempotency.key_of(request)
-    with waiting.room():
+    with waiting.room(request.user.pk):
         made = idempotency.once(
             request.user.pk, key, "images", wanted.asked, lambda: _submit(request, wanted)
         )

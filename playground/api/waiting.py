@@ -5,14 +5,14 @@ import threading
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
+from contextlib import AbstractContextManager
 
 from django.conf import settings
 from django.db import connection
 
 from playground import turnstile
-from playground.api.errors import Problem
+from playground.api.places import Places
 from playground.models import Job
 
 logger = logging.getLogger(__name__)
@@ -83,21 +83,17 @@ def _ended(job_ids: list[uuid.UUID]) -> list[uuid.UUID]:
 
 
 _watch = Watch()
-_room = threading.BoundedSemaphore(settings.API_WAITING)
+# Two thirds are the most for one account: repeats of one call wait, too, and could leave nobody else a place.
+_room = Places(
+    settings.API_WAITING,
+    each=max(settings.API_WAITING * 2 // 3, 1),
+    words="Too many calls wait for pictures at the moment. Nothing was made: try again, or use createTask.",
+)
 
 
-@contextmanager
-def room() -> Iterator[None]:
-    """A place among those who may wait. Raises Problem, before anything is made, where all are taken."""
-    if not _room.acquire(blocking=False):
-        words = (
-            "Too many calls wait for pictures at the moment. Nothing was made: try again, or use createTask."
-        )
-        raise Problem("unavailable", words, retry_after_s=5)
-    try:
-        yield
-    finally:
-        _room.release()
+def room(user_id: int) -> AbstractContextManager[None]:
+    """A place among those who may wait. Raises Problem, before anything is made, where none is free for them."""
+    return _room.one(user_id)
 
 
 def until_ended(job_ids: Collection[uuid.UUID], seconds: float) -> bool:
