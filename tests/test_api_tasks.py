@@ -289,3 +289,22 @@ def test_the_night_forgets_old_keys_and_no_others(api: Api) -> None:
     assert upkeep.forget_calls() == 1 and upkeep.forget_calls() == 0
     assert api.create(headers={"Idempotency-Key": "new"})["Idempotent-Replayed"] == "true"
     assert "Idempotent-Replayed" not in api.create(headers={"Idempotency-Key": "old"})
+
+
+# --- Without the middleware of pages --------------------------------------------------------------------
+def test_replies_keep_the_headers_that_protect_and_neither_read_nor_set_cookies(api: Api) -> None:
+    assert api.key is not None
+    api.client.force_login(api.key.user)
+    for path, status in ((f"{RECORD}?taskId=nothing", 404), ("/api/v1/nowhere", 404), ("/v1/models", 200)):
+        response = api.get(path)
+        assert response.status_code == status and response["Content-Type"].startswith("application/json")
+        assert response["X-Content-Type-Options"] == "nosniff" and response["X-Frame-Options"] == "DENY"
+        assert response["Referrer-Policy"] == "same-origin" and len(response["X-Request-Id"]) == 32
+        assert not response.cookies and "Cookie" not in response.get("Vary", "")
+        assert not hasattr(response.wsgi_request, "session")
+
+
+def test_a_host_that_is_not_ours_is_refused(api: Api, settings: Any) -> None:
+    settings.ALLOWED_HOSTS = ["example.org"]
+    assert api.get("/v1/models", Host="elsewhere.net").status_code == 400
+    assert api.get("/v1/models", Host="example.org").status_code == 200

@@ -4,8 +4,10 @@ import logging
 import re
 import secrets
 from collections.abc import Callable
+from typing import Any
 
-from django.http import HttpRequest, HttpResponse
+from django.core.handlers.base import BaseHandler
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotFound
 from django.http.response import HttpResponseBase
 
 from playground.api import envelopes
@@ -46,6 +48,36 @@ def api(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Callable[[Ht
     return answer
 
 
+class _Views(BaseHandler):
+    """The site's views, with no middleware before them."""
+
+    _view_middleware: list[Any] = []
+    _template_response_middleware: list[Any] = []
+    _exception_middleware: list[Any] = []
+
+    def answer(self, request: HttpRequest) -> HttpResponseBase:
+        try:
+            return self._get_response(request)  # type: ignore[attr-defined]
+        except Http404:
+            return HttpResponseNotFound()  # `api` says it in its own words; no page is drawn for that
+
+
+def straight(
+    get_response: Callable[[HttpRequest], HttpResponseBase],
+) -> Callable[[HttpRequest], HttpResponseBase]:
+    """Lets the API pass by the middleware of pages: sessions, log-in, forms, messages, the policy for scripts.
+
+    It reads the Authorization header only and answers JSON, so it has no use for them.
+    """
+    views = _Views()
+
+    def answer(request: HttpRequest) -> HttpResponseBase:
+        is_api = request.path_info.startswith(PATHS)
+        return views.answer(request) if is_api else get_response(request)
+
+    return answer
+
+
 def _tidy(request: HttpRequest) -> None:
     """One slash where clients that join addresses by hand write two, and none at the end; a redirect they would lose."""
     path = request.path_info
@@ -59,6 +91,8 @@ def _in_envelope(request: HttpRequest, response: HttpResponseBase) -> HttpRespon
     if response.status_code < 400 or response.get("Content-Type", "").startswith("application/json"):
         return response
     code, words = _CODES.get(response.status_code, _OTHERWISE)
-    problem = Problem(code, words, headers={"Allow": response["Allow"]} if "Allow" in response else {})
-    failure: HttpResponse = envelopes.failure(request, problem)
+    failure: HttpResponse = envelopes.failure(request, Problem(code, words))
+    for name, value in response.headers.items():  # those that protect, and Allow
+        if name != "Content-Length":
+            failure.setdefault(name, value)
     return failure

@@ -169,7 +169,7 @@ def calls(port: int, made: list[tuple[str, str]]) -> dict[str, list[bytes]]:
     for text, done in made:
         who = {"Authorization": f"Bearer {text}"}
         kinds["plain"].append(load.request("POST", "/bench/plain/", host, who, body))
-        kinds["plain api"].append(load.request("POST", "/api/bench/plain/", host, who, body))
+        kinds["plain api"].append(load.request("POST", "/api/bench/plain", host, who, body))
         create, record = "/api/v1/jobs/createTask", "/api/v1/jobs/recordInfo?taskId="
         once = {**who, "Idempotency-Key": ONCE.decode()}
         kinds["once"].append(load.request("POST", create, host, once, body))

@@ -1,6 +1,6 @@
 """The product's addresses, and a plain Django view beside them: what createTask and recordInfo are compared with.
 
-`/bench/plain/` goes through every middleware of the site, as a view of Django's does. `/api/bench/plain/` is the same
+`/bench/plain/` goes through every middleware of the site, as a view of Django's does. `/api/bench/plain` is the same
 view at an address that is treated as the API's own.
 """
 
@@ -66,4 +66,4 @@ def plain(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"id": entry.pk})
 
 
-urlpatterns = [*product, path("bench/plain/", plain), path("api/bench/plain/", plain)]
+urlpatterns = [*product, path("bench/plain/", plain), path("api/bench/plain", plain)]
