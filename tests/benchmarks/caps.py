@@ -73,7 +73,7 @@ KEYS = (
     {"day": 900_000, "total": 500_000},
     {"day": 300_000, "total": 2_000_000},
 )
-SQLITE_PATIENCE_MS = 300_000
+SQLITE_PATIENCE_S = 300
 HOST = "localhost"
 _COLUMNS = 'subject TEXT, "window" TEXT, used BIGINT, at DOUBLE PRECISION, pid BIGINT'
 _INTO = 'INSERT INTO cap_log (subject, "window", used, at, pid) VALUES (NEW.subject, NEW."window", NEW.spent + NEW.reserved,'
@@ -152,8 +152,7 @@ def customer(number: int, requests: int, texts: list[str], is_naive: bool) -> Di
     chance = random.Random(number)
     logging.getLogger("django.request").setLevel(logging.CRITICAL)
     if connection.vendor == "sqlite":
-        with connection.cursor() as cursor:
-            cursor.execute(f"PRAGMA busy_timeout = {SQLITE_PATIENCE_MS}")
+        connection.settings_dict["OPTIONS"]["timeout"] = SQLITE_PATIENCE_S
     user, client = User.objects.get(), Client(SERVER_NAME=HOST, raise_request_exception=False)
     client.force_login(user)
     diary = Diary(_backend_pid())
