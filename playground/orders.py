@@ -7,7 +7,7 @@ import secrets
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ from django.utils import timezone
 from accounts import ledger, rows
 from accounts.models import ApiKey, Hold, Transfer, User, Wallet
 from playground import catalog, drives, images, jobs, prices, tally, upstreams
+from playground.ids import new_id
 from playground.models import Job, JobEvent, Picture, Route, Run, RunInput, Upload, Variant
 
 MAX_COUNT = 4
@@ -42,7 +43,7 @@ class NotPossible(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """How the API was asked for a run. `asked` is the body as it came.
+    """How the API was asked for a run. `asked` is the body as it came, `job_ids` has one for each picture.
 
     `sources`: addresses of input pictures that are not here yet; the engine fetches them before it sends the job.
     `outcome`: how a test key wants the sandbox to end, in the sandbox's words.
@@ -50,6 +51,7 @@ class Call:
 
     key: ApiKey
     asked: dict[str, Any]
+    job_ids: Sequence[uuid.UUID] = field(default_factory=lambda: [new_id()])
     callback_url: str = ""
     sources: tuple[str, ...] = ()
     outcome: str = ""
@@ -105,7 +107,6 @@ def submit_call(
     prompt: str,
     variant: Variant,
     aspect_ratio: str,
-    count: int,
     seed: int | None,
     inputs: Sequence[Upload] = (),
 ) -> list[Job]:
@@ -114,7 +115,7 @@ def submit_call(
         user=call.key.user,
         prompt=prompt,
         aspect_ratio=aspect_ratio,
-        count=count,
+        count=len(call.job_ids),
         seed=seed,
         pay=Run.Pay.CREDITS,
         nonce=uuid.uuid4().hex,
@@ -235,6 +236,7 @@ def _new_job(
         raise NotPossible("variants", f"{variant.label}: {why}", is_ours=True)
     now = timezone.now()
     return Job(
+        pk=call.job_ids[ordinal] if call else new_id(),
         run=run,
         user=run.user,
         variant=variant,

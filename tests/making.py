@@ -58,9 +58,7 @@ def job_for(user: User, call: orders.Call | None = None, **asked: Any) -> Job:
     load_catalogue()
     [variant] = catalog.by_slugs([PRO])
     with transaction.atomic():
-        [job] = orders.submit_call(
-            call, variant=variant, prompt="a fox", aspect_ratio="1:1", count=1, seed=None
-        )
+        [job] = orders.submit_call(call, variant=variant, prompt="a fox", aspect_ratio="1:1", seed=None)
     return job
 
 

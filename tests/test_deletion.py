@@ -64,7 +64,7 @@ def all_of_it(user: User) -> None:
         user=user, endpoint=end, url=end.url, lane=CANARY, event="job.completed", job=kept.job
     )
     DeliveryAttempt.objects.create(delivery=told, milliseconds=1, answer=CANARY, problem=CANARY)
-    IdempotentCall.objects.create(user=user, key="k", asked="a", answer={"prompt": CANARY})
+    IdempotentCall.objects.create(user=user, key="k", asked="a")
     EmailAddress.objects.create(user=user, email=user.email, verified=True, primary=True)
     TOTP.activate(user, SECRET)
 

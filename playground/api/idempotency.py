@@ -1,12 +1,14 @@
-"""The same call is done once: an `Idempotency-Key` of the client's remembers for 7 days what came of it.
+"""The same call is done once: an `Idempotency-Key` of the client's remembers for 7 days which jobs came of it.
 
 The key's row is written in the transaction that makes the jobs, and before them: who comes second waits for the first
-at the row and then reads its reply; what failed before a job existed has left no row.
+at the row and then reads its jobs; what failed before a job existed has left no row. The jobs' ids are ours to choose,
+so that the row has them from the start and is written once.
 """
 
 import hashlib
 import json
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +18,7 @@ from django.http import HttpRequest
 from accounts import rows
 from playground.api.auth import caller
 from playground.api.errors import Problem
+from playground.ids import new_id
 from playground.models import IdempotentCall
 
 MOST = 255
@@ -23,16 +26,15 @@ WAIT = "3s"  # for another transaction with the same key
 # A row that is too old is as none: it becomes this call's.
 _OR_TAKE_OVER = """
     ON CONFLICT (user_id, key) DO UPDATE
-       SET asked = EXCLUDED.asked, status = NULL, answer = NULL, job_ids = EXCLUDED.job_ids, created = EXCLUDED.created
+       SET asked = EXCLUDED.asked, job_ids = EXCLUDED.job_ids, created = EXCLUDED.created
      WHERE playground_idempotentcall.created < %s
 """
 
 
 @dataclass(frozen=True)
 class Made:
-    """What a call was answered, and the jobs it made. `is_replay`: by an earlier call with the same key."""
+    """The jobs of a call. `is_replay`: they were made by an earlier call with the same key."""
 
-    answer: dict[str, Any]
     job_ids: tuple[str, ...]
     is_replay: bool = False
 
@@ -62,15 +64,29 @@ def digest(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def once(user_id: int, key: str, route: str, asked: Any, make: Callable[[], Made]) -> Made:
-    """What `make` makes, in one transaction; or what the same call made before. Raises Problem."""
+def once(
+    user_id: int,
+    key: str,
+    route: str,
+    asked: Any,
+    make: Callable[[Sequence[uuid.UUID]], object],
+    *,
+    count: int = 1,
+) -> Made:
+    """The jobs that `make` makes with these ids, in one transaction; or what the same call made before. Raises Problem."""
+    ids = [new_id() for _ in range(count)]
+    made = Made(tuple(map(str, ids)))
     if not key:
         with transaction.atomic():
-            return make()
-    call = IdempotentCall(user_id=user_id, key=digest(route, key), asked=digest(asked))
+            make(ids)
+        return made
+    call = IdempotentCall(user_id=user_id, key=digest(route, key), asked=digest(asked), job_ids=made.job_ids)
     try:
         with transaction.atomic():
-            return _once(call, make)
+            if not _is_first(call):
+                return _known(call)
+            make(ids)
+            return made
     except OperationalError as error:
         if getattr(error.__cause__, "sqlstate", "") != "55P03":  # lock_not_available
             raise
@@ -78,26 +94,14 @@ def once(user_id: int, key: str, route: str, asked: Any, make: Callable[[], Made
         raise Problem("idempotency_in_flight", words, retry_after_s=1) from error
 
 
-def _once(call: IdempotentCall, make: Callable[[], Made]) -> Made:
-    if not _is_first(call):
-        return _known(call)
-    made = make()
-    answer = {"status": 200, "answer": made.answer, "job_ids": list(made.job_ids)}
-    rows.change(IdempotentCall, {"id": call.pk}, answer)
-    return made
-
-
 def _is_first(call: IdempotentCall) -> bool:
-    """Writes the call's row, which then has its id; False where there is one."""
+    """Writes the call's row; False where there is one."""
     text, values = rows.inserting([call])
     head, _, returning = text.partition(" RETURNING ")
     since = call._meta.get_field("created").get_db_prep_save(call.created - IdempotentCall.KEPT, connection)
     writing = (f"{head} {_OR_TAKE_OVER} RETURNING {returning}", [*values, since])
     waiting = [(f"SET LOCAL lock_timeout = '{WAIT}'", ())] if connection.vendor == "postgresql" else []
-    written = rows.together([*waiting, writing])[-1]
-    if written.rows:
-        rows.take_ids([call], written)
-    return bool(written.rows)
+    return bool(rows.together([*waiting, writing])[-1].rows)
 
 
 def _known(call: IdempotentCall) -> Made:
@@ -105,4 +109,4 @@ def _known(call: IdempotentCall) -> Made:
     if known.asked != call.asked:
         words = "This Idempotency-Key was used for a call with another body. Use a new key for a new call."
         raise Problem("idempotency_conflict", words, param="Idempotency-Key")
-    return Made(known.answer or {}, tuple(known.job_ids), is_replay=True)
+    return Made(tuple(known.job_ids), is_replay=True)

@@ -23,7 +23,6 @@ from playground.api import idempotency, inputs, limits, ordering, reading, tasks
 from playground.api.auth import Caller, caller
 from playground.api.bodies import ImageBody, ImageEdit, ImageGeneration
 from playground.api.errors import Problem
-from playground.api.idempotency import Made
 from playground.api.problems import of_body
 from playground.api.schemas import ImagesReply
 from playground.models import Job, Upload, Variant
@@ -136,25 +135,24 @@ def _checked(fields: dict[str, str]) -> ImageEdit:
 
 
 # --- Ordering -----------------------------------------------------------------------------------------
-def _submit(request: Caller, wanted: Wanted) -> Made:
+def _submit(request: Caller, ids: Sequence[uuid.UUID], wanted: Wanted) -> None:
     body = wanted.body
     tasks.check_callback(body.call_back_url)
     variant = _variant(wanted)
-    made = ordering.submit(
+    ordering.submit(
         request,
+        ids,
         variant=variant,
         prompt=body.prompt,
         asked={**wanted.asked, "model": wanted.model},
         aspect_ratio=_ratio(wanted, variant),
         seed=body.seed,
-        count=body.n,
         inputs=wanted.inputs,
         sources=wanted.sources,
         callback_url=body.call_back_url,
         output_format=body.output_format,
         params=PARAMS,
     )
-    return Made({}, tuple(records.task_id(job) for job in made))
 
 
 def _variant(wanted: Wanted) -> Variant:
@@ -180,7 +178,12 @@ def _answer(request: Caller, wanted: Wanted, headers: dict[str, str]) -> JsonRes
     begun, key = time.monotonic(), idempotency.key_of(request)
     with waiting.room(request.user.pk):
         made = idempotency.once(
-            request.user.pk, key, "images", wanted.asked, lambda: _submit(request, wanted)
+            request.user.pk,
+            key,
+            "images",
+            wanted.asked,
+            lambda ids: _submit(request, ids, wanted),
+            count=wanted.body.n,
         )
         ids = [uuid.UUID(job_id) for job_id in made.job_ids]
         is_over = waiting.until_ended(ids, settings.API_WAIT_S - (time.monotonic() - begun))

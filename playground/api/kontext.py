@@ -3,6 +3,7 @@
 Their tasks are tasks like all others: createTask's can be asked for here, and these with recordInfo.
 """
 
+import uuid
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -14,7 +15,6 @@ from playground import catalog, records
 from playground.api import envelopes, idempotency, inputs, limits, ordering, tasks
 from playground.api.auth import Caller, caller
 from playground.api.errors import Problem
-from playground.api.idempotency import Made
 from playground.api.schemas import CreatedReply
 from playground.models import Job, Upload
 
@@ -87,9 +87,9 @@ def generate(request: HttpRequest, body: Generate) -> JsonResponse:
         idempotency.key_of(request),
         ROUTE,
         tasks.asked_for(request),
-        lambda: _create(asked, body, *pictures),
+        lambda ids: _create(asked, ids, body, *pictures),
     )
-    return envelopes.success(made.answer, headers=headers | made.headers)
+    return envelopes.success({"taskId": made.job_ids[0]}, headers=headers | made.headers)
 
 
 def _check(body: Generate) -> None:
@@ -106,10 +106,17 @@ def _check(body: Generate) -> None:
         raise Problem("invalid_parameter", "outputFormat is jpeg or png.", param="outputFormat")
 
 
-def _create(request: Caller, body: Generate, found: Sequence[Upload], sources: tuple[str, ...]) -> Made:
+def _create(
+    request: Caller,
+    ids: Sequence[uuid.UUID],
+    body: Generate,
+    found: Sequence[Upload],
+    sources: tuple[str, ...],
+) -> None:
     variant = ordering.variant_of(body.model or "flux-kontext-pro", "", has_inputs=bool(body.input_image))
-    [job] = ordering.submit(
+    ordering.submit(
         request,
+        ids,
         variant=variant,
         prompt=body.prompt,
         asked={**tasks.asked_for(request), "_route": ROUTE},
@@ -120,8 +127,6 @@ def _create(request: Caller, body: Generate, found: Sequence[Upload], sources: t
         output_format=body.output_format or USUAL_FORMAT,
         params=PARAMS,
     )
-    task_id = records.task_id(job)
-    return Made({"taskId": task_id}, (task_id,))
 
 
 # --- The record ---------------------------------------------------------------------------------------

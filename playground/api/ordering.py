@@ -1,6 +1,7 @@
 """From a call to an order: which variant, at which price, and what a test key wants to happen."""
 
 import difflib
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -98,24 +99,25 @@ def outcome_of(caller: Caller, prompt: str) -> str:
 
 def submit(
     caller: Caller,
+    job_ids: Sequence[uuid.UUID],
     *,
     variant: Variant,
     prompt: str,
     asked: dict[str, Any],
     aspect_ratio: str = "",
     seed: int | None = None,
-    count: int = 1,
     inputs: Sequence[Upload] = (),
     sources: tuple[str, ...] = (),
     callback_url: str = "",
     output_format: str = "",
     params: dict[str, str] = PARAMS,
 ) -> list[Job]:
-    """Makes the run and its jobs, and holds their price. `params`: what the caller calls our fields. Raises Problem."""
+    """Makes the run and a job for each id, and holds their price. `params`: what the caller calls our fields. Raises Problem."""
     wanted = outcome_of(caller, prompt)
     noted = {"_outcome": wanted, "_format": format_of(output_format, params.get("output_format"))}
     call = orders.Call(
         key=caller.auth,
+        job_ids=job_ids,
         asked=_kept(asked) | {name: value for name, value in noted.items() if value},
         callback_url=callback_url,
         sources=sources,
@@ -127,7 +129,6 @@ def submit(
             prompt=prompt,
             variant=variant,
             aspect_ratio=aspect_ratio or usual_ratio(variant),
-            count=count,
             seed=seed,
             inputs=inputs,
         )

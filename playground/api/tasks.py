@@ -15,7 +15,6 @@ from playground.api import envelopes, idempotency, limits, ordering
 from playground.api.auth import Caller, caller
 from playground.api.bodies import CreateTask
 from playground.api.errors import Problem
-from playground.api.idempotency import Made
 from playground.api.inputs import inputs_of
 from playground.api.schemas import CreatedReply, RecordReply, RecordsReply
 from playground.models import Job, Upload
@@ -75,9 +74,9 @@ def create_task(request: HttpRequest, body: CreateTask) -> JsonResponse:
     key = idempotency.key_of(request, body.task_id)
     pictures = inputs_of(asked, body.input.input_urls, "input.input_urls")
     made = idempotency.once(
-        asked.user.pk, key, "createTask", asked_for(request), lambda: _create(asked, body, *pictures)
+        asked.user.pk, key, "createTask", asked_for(request), lambda ids: _create(asked, ids, body, *pictures)
     )
-    return envelopes.success(made.answer, headers=headers | made.headers)
+    return envelopes.success({"taskId": made.job_ids[0]}, headers=headers | made.headers)
 
 
 def asked_for(request: Any) -> dict[str, Any]:
@@ -86,12 +85,19 @@ def asked_for(request: Any) -> dict[str, Any]:
     return body
 
 
-def _create(request: Caller, body: CreateTask, inputs: Sequence[Upload], sources: tuple[str, ...]) -> Made:
+def _create(
+    request: Caller,
+    ids: Sequence[uuid.UUID],
+    body: CreateTask,
+    inputs: Sequence[Upload],
+    sources: tuple[str, ...],
+) -> None:
     check_callback(body.call_back_url)
     wanted = body.input
     variant = ordering.variant_of(body.model, wanted.resolution, has_inputs=bool(wanted.input_urls))
-    [job] = ordering.submit(
+    ordering.submit(
         request,
+        ids,
         variant=variant,
         prompt=wanted.prompt,
         asked=asked_for(request),
@@ -102,8 +108,6 @@ def _create(request: Caller, body: CreateTask, inputs: Sequence[Upload], sources
         sources=sources,
         callback_url=body.call_back_url,
     )
-    task_id = records.task_id(job)
-    return Made({"taskId": task_id}, (task_id,))
 
 
 @router.get("/jobs/recordInfo", response={200: RecordReply}, operation_id="recordInfo")

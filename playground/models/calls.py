@@ -10,18 +10,13 @@ from accounts.models import User
 
 
 class IdempotentCall(models.Model):
-    """A call's key, what it asked and what it was answered. `status` None: it is being worked on.
-
-    The row is written before anything is done, and the answer in the transaction that does it.
-    """
+    """A call's key, what it asked and which jobs it made. Written in the transaction that makes them, before them."""
 
     KEPT = timedelta(days=7)
 
     user = models.ForeignKey(User, models.CASCADE, related_name="+", db_index=False)
     key = models.CharField(max_length=64, help_text="SHA-256 of the route and the key that the client made.")
     asked = models.CharField(max_length=64, help_text="SHA-256 of the body.")
-    status = models.PositiveSmallIntegerField(null=True)
-    answer = models.JSONField(null=True)
     job_ids = models.JSONField(default=list)
     created = models.DateTimeField(default=timezone.now)
 
