@@ -92,7 +92,10 @@ def inserting(rows: Sequence[models.Model]) -> Statement:
     model, is_without_id = type(rows[0]), rows[0].pk is None
     fields = _fields(model, is_without_id=is_without_id)
     values = [_prepared(field, getattr(row, field.attname)) for row in rows for field in fields]
-    return _insert_many(model, len(rows), is_without_id=is_without_id), values
+    # Empty columns stand in the text: psycopg remembers how it read a statement of at most 50 values.
+    is_null = tuple(value is None for value in values)
+    text = _insert(model, is_null, is_without_id=is_without_id)
+    return text, [value for value in values if value is not None]
 
 
 def _prepared(field: Any, value: Any) -> Any:
@@ -159,18 +162,15 @@ def _fields(model: type[models.Model], *, is_without_id: bool) -> list[Any]:
     return [field for field in model._meta.concrete_fields if not (is_without_id and field.primary_key)]
 
 
-@lru_cache(maxsize=50)
-def _insert(model: type[models.Model], *, is_without_id: bool) -> str:
+@lru_cache(maxsize=200)
+def _insert(model: type[models.Model], is_null: tuple[bool, ...], *, is_without_id: bool) -> str:
+    """For as many rows as there are marks for, field by field."""
     columns = [_quoted(field.column) for field in _fields(model, is_without_id=is_without_id)]
-    places = ", ".join(["%s"] * len(columns))
-    return f"INSERT INTO {_quoted(model._meta.db_table)} ({', '.join(columns)}) VALUES ({places})"  # noqa: S608
-
-
-@lru_cache(maxsize=50)
-def _insert_many(model: type[models.Model], count: int, *, is_without_id: bool) -> str:
-    head, _, places = _insert(model, is_without_id=is_without_id).partition(" VALUES ")
+    marks = ["NULL" if null else "%s" for null in is_null]
+    of_rows = [marks[first : first + len(columns)] for first in range(0, len(marks), len(columns))]
+    places = ", ".join(f"({', '.join(of_row)})" for of_row in of_rows)
     returning = f" RETURNING {_quoted(_pk_column(model))}" if is_without_id else ""
-    return f"{head} VALUES {', '.join([places] * count)}{returning}"
+    return f"INSERT INTO {_quoted(model._meta.db_table)} ({', '.join(columns)}) VALUES {places}{returning}"  # noqa: S608
 
 
 def _pk_column(model: type[models.Model]) -> str:
