@@ -90,25 +90,25 @@ def insert_all(rows: Sequence[models.Model]) -> None:
 def inserting(rows: Sequence[models.Model]) -> Statement:
     """The statement that adds these rows of one model, and gives the ids of those that have none."""
     model, is_without_id = type(rows[0]), rows[0].pk is None
-    fields = _fields(model, is_without_id=is_without_id)
-    values = [_prepared(field, getattr(row, field.attname)) for row in rows for field in fields]
+    writers = _writers(model, is_without_id=is_without_id)
+    values = [write(getattr(row, name)) for row in rows for name, write in writers]
     # Empty columns stand in the text: psycopg remembers how it read a statement of at most 50 values.
     is_null = tuple(value is None for value in values)
     text = _insert(model, is_null, is_without_id=is_without_id)
     return text, [value for value in values if value is not None]
 
 
-def _prepared(field: Any, value: Any) -> Any:
-    return value if value is None or _is_plain(field) else field.get_db_prep_save(value, connection)
+@lru_cache(maxsize=50)
+def _writers(model: type[models.Model], *, is_without_id: bool) -> list[tuple[str, Callable[[Any], Any]]]:
+    """The attribute of each column, and what makes the database's value of its own."""
+    return [(field.attname, _writer(field)) for field in _fields(model, is_without_id=is_without_id)]
 
 
-@lru_cache(maxsize=500)
-def _is_plain(field: Any) -> bool:
-    return (
-        field.target_field.get_internal_type() in _PLAIN
-        if field.is_relation
-        else field.get_internal_type() in _PLAIN
-    )
+def _writer(field: Any) -> Callable[[Any], Any]:
+    kind = (field.target_field if field.is_relation else field).get_internal_type()
+    if kind in _PLAIN:
+        return lambda value: value
+    return lambda value: None if value is None else field.get_db_prep_save(value, connection)
 
 
 def take_ids(rows: Sequence[models.Model], added: Result) -> None:
@@ -118,7 +118,7 @@ def take_ids(rows: Sequence[models.Model], added: Result) -> None:
 
 def change(model: type[models.Model], where: dict[str, Any], changes: dict[str, Any]) -> int:
     """Compare and set: changes the rows whose columns equal `where`; returns how many there were."""
-    values = [_prepared(_field(model, name), value) for name, value in (*changes.items(), *where.items())]
+    values = [_writer_of(model, name)(value) for name, value in (*changes.items(), *where.items())]
     with connection.cursor() as cursor:
         cursor.execute(_update(model, tuple(changes), tuple(where)), values)
         return cursor.rowcount
@@ -155,6 +155,11 @@ def _readers(model: type[models.Model], names: tuple[str, ...]) -> list[list[Cal
 # --- The statements -----------------------------------------------------------------------------------
 def _field(model: type[models.Model], name: str) -> Any:
     return model._meta.get_field(name)
+
+
+@lru_cache(maxsize=500)
+def _writer_of(model: type[models.Model], name: str) -> Callable[[Any], Any]:
+    return _writer(_field(model, name))
 
 
 @lru_cache(maxsize=50)
