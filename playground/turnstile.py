@@ -7,6 +7,7 @@ SQLite more than a few writers starve one another, and on PostgreSQL each would 
 """
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BufferedReader, BytesIO, RawIOBase
@@ -21,7 +22,33 @@ from django.http.response import HttpResponseBase
 # A body up to here is read before the turn begins; a longer one in pieces like it, each of them out of the way.
 PIECE_BYTES = 65_536
 
-_turns = threading.BoundedSemaphore(settings.WEB_THREADS)
+
+class Turns:
+    """A semaphore at which whoever came first goes first: `threading`'s lets who has just come push in."""
+
+    def __init__(self, count: int) -> None:
+        self._lock, self._free = threading.Lock(), count
+        self._waiting: deque[threading.Lock] = deque()
+
+    def acquire(self) -> None:
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                return
+            mine = threading.Lock()
+            mine.acquire()
+            self._waiting.append(mine)
+        mine.acquire()  # whoever releases their turn hands it on to this thread
+
+    def release(self) -> None:
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().release()
+            else:
+                self._free += 1
+
+
+_turns = Turns(settings.WEB_THREADS)
 _here = threading.local()
 
 
@@ -31,12 +58,13 @@ def turnstile(
     def answer(request: HttpRequest) -> HttpResponseBase:
         if not _receive(request):
             return HttpResponse(status=400)  # to somebody who has gone
-        with _turns:
-            _here.has_turn = True
-            try:
-                return get_response(request)
-            finally:
-                _here.has_turn = False
+        _turns.acquire()
+        _here.has_turn = True
+        try:
+            return get_response(request)
+        finally:
+            _here.has_turn = False
+            _turns.release()
 
     return answer
 

@@ -2,6 +2,8 @@
 
 import json
 import socket
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -11,6 +13,7 @@ import httpx
 import pytest
 
 from accounts.models import User
+from playground import turnstile
 from tests.calling import Api
 from tests.making import give, load_catalogue
 
@@ -18,6 +21,30 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.once]
 
 SHORT, LONG = 500, 500_000
 BODY = json.dumps({"model": "flux-2/pro-text-to-image", "input": {"prompt": "a fox in the snow"}})
+
+
+def test_whoever_came_first_goes_first() -> None:
+    """Also before one who comes in the moment in which a turn is over."""
+    turns, order = turnstile.Turns(1), []
+    turns.acquire()
+
+    def go(name: str) -> None:
+        turns.acquire()
+        order.append(name)
+        turns.release()
+
+    threads = [threading.Thread(target=go, args=(name,)) for name in "abc"]
+    for number, thread in enumerate(threads):
+        thread.start()
+        while len(turns._waiting) <= number:
+            time.sleep(0.001)
+    turns.release()
+    go("late")
+    for thread in threads:
+        thread.join()
+    assert order == ["a", "b", "c", "late"]
+    turns.acquire()  # and there is still one, and no more
+    assert turns._free == 0
 
 
 class Line:
