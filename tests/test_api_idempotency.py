@@ -27,9 +27,13 @@ def test_the_same_key_and_body_get_the_first_reply(api: Api, alice: User) -> Non
     assert Job.objects.count() == 1 and ledger.wallet_of(alice).held == 35_000
 
 
-def test_the_quoted_form_is_the_bare_one(api: Api) -> None:
-    api.create(headers={"Idempotency-Key": '"one"'})
-    assert api.create(headers={"Idempotency-Key": "one"})["Idempotent-Replayed"] == "true"
+@pytest.mark.parametrize(
+    ("quoted", "bare"),
+    [('"one"', "one"), (r'"an \"a\" and a \\"', r'an "a" and a \ '.strip()), (r'"C:\new"', r"C:\new")],
+)
+def test_the_quoted_form_is_the_bare_one(api: Api, quoted: str, bare: str) -> None:
+    api.create(headers={"Idempotency-Key": quoted})
+    assert api.create(headers={"Idempotency-Key": bare})["Idempotent-Replayed"] == "true"
 
 
 def test_an_id_of_the_clients_own_works_as_one(api: Api) -> None:

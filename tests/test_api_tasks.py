@@ -135,6 +135,7 @@ NAUGHTY = [
     ({"model": PRO, "input": {"prompt": "a fox", "aspect_ratio": "7:5"}}, 422, "input.aspect_ratio"),
     ({"model": PRO, "input": {"prompt": "a fox", "resolution": "4K"}}, 422, "input.resolution"),
     ({"model": PRO, "input": {"prompt": "a fox", "seed": -1}}, 422, "input.seed"),
+    ({"model": PRO, "input": {"prompt": "a fox", "seed": True}}, 422, "input.seed"),
     (
         {"model": PRO, "input": {"prompt": "a fox", "input_urls": ["https://example.com/a.png"]}},
         422,

@@ -24,8 +24,14 @@ def _text(value: Any) -> Any:
     return "" if value is None else value
 
 
+def _number(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("it is a whole number, not true or false")
+    return value
+
+
 def _one(value: Any) -> Any:
-    return 1 if value in (None, "") else value
+    return 1 if value in (None, "") else _number(value)
 
 
 def _or(usual: Any) -> Any:
@@ -62,7 +68,7 @@ class TaskInput(Schema):
             "input_urls", "image_urls", "image_input", "inputUrls", "image_url", "inputImage"
         ),
     )
-    seed: int | None = Field(
+    seed: Annotated[int | None, BeforeValidator(_number)] = Field(
         None, description="0 to 4,294,967,295; the same seed gives a like picture where the model takes one."
     )
     output_format: Annotated[str, BeforeValidator(_text)] = Field(
@@ -158,7 +164,7 @@ class ImageBody(Schema):
     resolution: Annotated[str, BeforeValidator(_text)] = Field(
         "", description="1K or 2K, for a name that has both."
     )
-    seed: int | None = Field(None, description="0 to 4,294,967,295.")
+    seed: Annotated[int | None, BeforeValidator(_number)] = Field(None, description="0 to 4,294,967,295.")
     call_back_url: Annotated[str, BeforeValidator(_text)] = Field(
         "", alias="callBackUrl", description="A public https address that is told of the end, too."
     )

@@ -7,6 +7,7 @@ so that the row has them from the start and is written once.
 
 import hashlib
 import json
+import re
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ def key_of(request: HttpRequest, own_id: str = "") -> str:
     """
     said = request.headers.get("Idempotency-Key", "").strip()
     if len(said) > 1 and said[0] == said[-1] == '"':
-        said = said[1:-1].replace('\\\\"', '"').replace("\\\\\\\\", "\\\\")
+        said = re.sub(r'\\(["\\])', r"\1", said[1:-1])
     if len(said) > MOST:
         raise Problem(
             "invalid_parameter", f"An Idempotency-Key has at most {MOST} characters.", param="Idempotency-Key"
