@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
@@ -29,6 +29,7 @@ PREVIEW_BUDGET = "house:preview/usd"
 # because SQLite turns a sum that does not fit into a float, without a word.
 MOST_MICROS = 10**15
 EVER = date(2000, 1, 1)  # the first day of the window that never ends
+_COUNTED = (Cap.Window.DAY.value, Cap.Window.MONTH.value, Cap.Window.TOTAL.value)
 _BIGINT_MAX = 2**63 - 1
 
 # The statements that decide races, word for word. Rows are locked while they run: as SQL they take a twentieth of
@@ -89,6 +90,20 @@ class Limit:
     limit: int | None
     each: int
     warn_at: int | None = None
+
+    def begun(self, now: datetime) -> "Begun":
+        """The window of this moment."""
+        return self.subject, self.window, window_start(self.window, now)
+
+
+Begun = tuple[str, str, date]  # whose window, which, and its first day
+
+
+class Seen(NamedTuple):
+    """The row of a window, and what is spent and held in it together."""
+
+    pk: int
+    used: int
 
 
 @dataclass(frozen=True)
@@ -218,12 +233,13 @@ def account_limits(user: User, each: int, key: ApiKey | None = None) -> list[Lim
 
 @dataclass(frozen=True)
 class Account:
-    """Who pays, and what was set for them and for the key."""
+    """Who pays, what was set for them and for the key, and the rows of their windows that have begun."""
 
     user: User
     key: ApiKey | None
     wallet: Wallet
     set: Mapping[tuple[int | None, str], tuple[int | None, int | None]]
+    windows: Mapping[Begun, Seen]
 
     def limits(self, each: int) -> list[Limit]:
         """As `account_limits`."""
@@ -237,13 +253,32 @@ class Account:
             ]
         return limits
 
+    def used(self, limit: Limit, now: datetime) -> int:
+        """What is spent and held in the window of such a limit; 0 where it counts nothing."""
+        return _used(limit, self.windows, now)
+
+
+def _used(limit: Limit, windows: Mapping[Begun, Seen], now: datetime) -> int:
+    seen = windows.get(limit.begun(now))
+    return seen.used if seen else 0
+
+
+def used(limits: Sequence[Limit], now: datetime) -> list[int]:
+    """As `Account.used` for each of these limits, in one query."""
+    [found] = rows.together([_looking_for([limit.begun(now) for limit in limits])])
+    windows = _begun(found)
+    return [_used(limit, windows, now) for limit in limits]
+
 
 def account(user: User, key: ApiKey | None = None) -> Account:
-    """The wallet and the caps, in one round trip."""
+    """The wallet, the caps and their windows, in one round trip."""
     asked = {"user": user.pk, "key": key.pk if key else None}
-    found, caps = rows.together([(_OF_USER, asked), (_CAPS, asked)])
+    subjects = [spending_of(user), *([spending_by(key)] if key else [])]
+    now = timezone.now()
+    begun = [(subject, window, window_start(window, now)) for subject in subjects for window in _COUNTED]
+    found, caps, windows = rows.together([(_OF_USER, asked), (_CAPS, asked), _looking_for(begun)])
     by_window = {(key_id, window): (limit, warn_at) for key_id, window, limit, warn_at in caps.rows}
-    return Account(user, key, _wallet(user, found.rows), by_window)
+    return Account(user, key, _wallet(user, found.rows), by_window, _begun(windows))
 
 
 def _limit(subject: str, window: str, cap: tuple[int | None, int | None] | None, each: int) -> Limit:
@@ -269,10 +304,16 @@ def hold(wallet: Wallet, promises: Sequence[Promise], limits: Sequence[Limit] = 
     return hold_inside(wallet, promises, limits)
 
 
-def hold_inside(wallet: Wallet, promises: Sequence[Promise], limits: Sequence[Limit] = ()) -> list[Hold]:
+def hold_inside(
+    wallet: Wallet,
+    promises: Sequence[Promise],
+    limits: Sequence[Limit] = (),
+    windows: Mapping[Begun, Seen] | None = None,
+) -> list[Hold]:
     """As `hold`, without a savepoint: for a transaction that ends with whatever this raises.
 
-    Caps and wallet are taken in one round trip, and looked at afterwards: so they stay locked the shortest.
+    Holds, caps and wallet are written in one round trip, and looked at afterwards: so they stay locked the shortest.
+    `windows`: those whose rows the caller knows, as `Account` has them.
     """
     if not promises:
         return []
@@ -287,23 +328,20 @@ def hold_inside(wallet: Wallet, promises: Sequence[Promise], limits: Sequence[Li
         Hold(wallet=wallet, business_id=p.business_id, amount=p.amount, memo=p.memo, created=now)
         for p in promises
     ]
-    windows = _windows_and_holds(counted, holds, now)
-    uses = [
-        (held.pk, window, limit.each)
-        for held in holds
-        for limit, window in zip(counted, windows, strict=True)
-    ]
+    ids = _window_ids(counted, windows or {}, now)
     total = sum(promise.amount for promise in promises)
     amounts = [limit.each * len(promises) for limit in counted]
-    taken = rows.together(
+    added, *taken = rows.together(
         [
-            *map(_reserving, counted, windows, amounts),
+            rows.inserting(holds),
+            *map(_reserving, counted, ids, amounts),
             *([(_HOLD, {"id": wallet.pk, "amount": total})] if total else []),
-            *([_using(uses)] if uses else []),
+            *([_using(holds, counted, ids)] if counted else []),
         ]
     )
+    rows.take_ids(holds, added)
     counts = [result.count for result in taken]
-    _check_reserved(counts, counted, windows, amounts, now)
+    _check_reserved(counts, counted, ids, amounts, now)
     if total and not counts[len(counted)]:
         wallet.refresh_from_db()
         raise NotEnoughCredit(needed=total, available=wallet.available)
@@ -335,22 +373,30 @@ def _check_jobs(limits: Sequence[Limit], now: datetime) -> None:
             raise CapReached(limit, used=0, asked=limit.each, now=now)
 
 
-def _windows_and_holds(counted: Sequence[Limit], holds: Sequence[Hold], now: datetime) -> list[int]:
-    """Writes the holds; returns the ids of these caps' rows, in the same order, made where a window has only just begun."""
-    wanted = [(limit.subject, limit.window, window_start(limit.window, now)) for limit in counted]
+def _window_ids(counted: Sequence[Limit], known: Mapping[Begun, Seen], now: datetime) -> list[int]:
+    """The ids of these caps' rows, in the same order, made where a window has only just begun."""
+    wanted = [limit.begun(now) for limit in counted]
+    if unknown := [begun for begun in wanted if begun not in known]:
+        [found] = rows.together([_looking_for(unknown)])
+        known = {**known, **_begun(found)}
+    return [known[begun].pk if begun in known else _new_window(*begun) for begun in wanted]
+
+
+def _looking_for(wanted: Sequence[Begun]) -> rows.Statement:
+    """A look at these rows, and perhaps at some others of the same subjects."""
     subjects = sorted({subject for subject, _, _ in wanted})
     firsts = [connection.ops.adapt_datefield_value(day) for day in sorted({starts for *_, starts in wanted})]
-    look = (_windows_query(len(subjects), len(firsts)), [*subjects, *firsts])
-    added, *found = rows.together([rows.inserting(holds), *([look] if counted else [])])
-    rows.take_ids(holds, added)
-    known = {(subject, window, starts): pk for seen in found for pk, subject, window, starts in seen.rows}
-    return [known.get(key) or _new_window(*key) for key in wanted]
+    return _windows_query(len(subjects), len(firsts)), [*subjects, *firsts]
+
+
+def _begun(found: rows.Result) -> dict[Begun, Seen]:
+    return {(subject, window, starts): Seen(pk, used) for pk, subject, window, starts, used in found.rows}
 
 
 @lru_cache(maxsize=20)
 def _windows_query(subjects: int, firsts: int) -> str:
     some, days = ", ".join(["%s"] * subjects), ", ".join(["%s"] * firsts)
-    columns = 'id, subject, "window", starts'
+    columns = 'id, subject, "window", starts, spent + reserved'
     return f"SELECT {columns} FROM accounts_capwindow WHERE subject IN ({some}) AND starts IN ({days})"  # noqa: S608
 
 
@@ -363,11 +409,20 @@ def _reserving(limit: Limit, window_id: int, amount: int) -> rows.Statement:
     return _RESERVE, {"id": window_id, "amount": amount, "limit": most}
 
 
-def _using(uses: Sequence[tuple[int, int, int]]) -> rows.Statement:
-    """Writes what holds take of windows. Spelt out: there are five for each picture that the API is asked for."""
-    places = ", ".join(["(%s, %s, %s, 0)"] * len(uses))
-    text = f"INSERT INTO accounts_capuse (hold_id, window_id, reserved, spent) VALUES {places}"  # noqa: S608
-    return text, [value for use in uses for value in use]
+def _using(holds: Sequence[Hold], counted: Sequence[Limit], ids: Sequence[int]) -> rows.Statement:
+    """Writes what each hold takes of each window. Holds that the same batch adds are found by their business ids."""
+    values = [value for window, limit in zip(ids, counted, strict=True) for value in (window, limit.each)]
+    return _uses_of(len(holds), len(ids)), [*values, *(held.business_id for held in holds)]
+
+
+@lru_cache(maxsize=50)
+def _uses_of(holds: int, windows: int) -> str:
+    each, names = ", ".join(["(%s, %s)"] * windows), ", ".join(["%s"] * holds)
+    return f"""
+        INSERT INTO accounts_capuse (hold_id, window_id, reserved, spent)
+        SELECT h.id, taken.column1, taken.column2, 0
+          FROM accounts_hold h CROSS JOIN (VALUES {each}) AS taken WHERE h.business_id IN ({names})
+    """  # noqa: S608
 
 
 def _rows(statement: str, **values: Any) -> int:

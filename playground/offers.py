@@ -46,16 +46,11 @@ class Allowance:
         self.now: datetime = timezone.now()
         account = ledger.account(user)
         self.available = account.wallet.available
-        self.budget, self.previews = (self._bound(limit) for limit in ledger.preview_limits(user, 0))
-        own = account.limits(0)
-        self.caps = [self._bound(limit) for limit in own if limit.limit is not None]
-        self.warnings = [self._bound(limit) for limit in own if limit.warn_at is not None]
-
-    def _bound(self, limit: ledger.Limit) -> Bound:
-        if limit.window == Cap.Window.JOB:
-            return Bound(limit, 0)
-        seen = ledger.usage(limit.subject, limit.window, self.now)
-        return Bound(limit, seen.spent + seen.reserved)
+        free = ledger.preview_limits(user, 0)
+        self.budget, self.previews = map(Bound, free, ledger.used(free, self.now))
+        own = [Bound(limit, account.used(limit, self.now)) for limit in account.limits(0)]
+        self.caps = [bound for bound in own if bound.limit.limit is not None]
+        self.warnings = [bound for bound in own if bound.limit.warn_at is not None]
 
     def refusal(self, variants: Sequence[Variant], count: int, pay: str) -> ledger.Refusal | None:
         """What the ledger would say to this run, or None."""

@@ -6,7 +6,7 @@ What becomes of a job afterwards is `playground.jobs`.
 import secrets
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -287,11 +287,12 @@ def _holds(user: User, made: Sequence[Job], key: ApiKey | None) -> list[tuple[Jo
         promises = [ledger.Promise(f"job:{job.pk}", 0, jobs.memo(job)) for job in made]
         return list(zip(made, ledger.hold_inside(ledger.wallet_of(user), promises), strict=True))
     limits: Callable[[int], list[ledger.Limit]]
+    windows: Mapping[ledger.Begun, ledger.Seen] = {}
     if made[0].is_preview:
         wallet, limits = ledger.house(Wallet.House.PREVIEW), partial(ledger.preview_limits, user)
     else:
         account, total = ledger.account(user, key), sum(job.price_micros for job in made)
-        wallet, limits = account.wallet, account.limits
+        wallet, limits, windows = account.wallet, account.limits, account.windows
         if wallet.available < total:
             raise ledger.NotEnoughCredit(needed=total, available=wallet.available)
     by_amount: dict[int, list[Job]] = defaultdict(list)
@@ -300,7 +301,7 @@ def _holds(user: User, made: Sequence[Job], key: ApiKey | None) -> list[tuple[Jo
     pairs: list[tuple[Job, Hold]] = []
     for amount, group in by_amount.items():
         promises = [ledger.Promise(f"job:{job.pk}", amount, jobs.memo(job)) for job in group]
-        pairs += zip(group, ledger.hold_inside(wallet, promises, limits(amount)), strict=True)
+        pairs += zip(group, ledger.hold_inside(wallet, promises, limits(amount), windows), strict=True)
     return pairs
 
 

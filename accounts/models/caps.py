@@ -76,10 +76,13 @@ class CapWindow(models.Model):
 
 
 class CapUse(models.Model):
-    """What one hold took of one cap window: reserved while the hold is open, spent once it is captured."""
+    """What one hold took of one cap window: reserved while the hold is open, spent once it is captured.
 
-    hold = models.ForeignKey(Hold, models.PROTECT, related_name="cap_uses")
-    window = models.ForeignKey(CapWindow, models.PROTECT, related_name="uses")
+    Five for each picture of the API, found by their hold: the unique index is the only one besides the id's.
+    """
+
+    hold = models.ForeignKey(Hold, models.PROTECT, related_name="cap_uses", db_index=False)
+    window = models.ForeignKey(CapWindow, models.PROTECT, related_name="uses", db_index=False)
     reserved = models.BigIntegerField()
     spent = models.BigIntegerField(default=0)
 

@@ -25,7 +25,7 @@ class Run(models.Model):
         CREDITS = "credits"
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
-    user = models.ForeignKey(User, models.PROTECT, related_name="runs")
+    user = models.ForeignKey(User, models.PROTECT, related_name="runs", db_index=False)  # run_of_user
     prompt = models.TextField()
     aspect_ratio = models.CharField(max_length=10)
     count = models.PositiveSmallIntegerField()
@@ -80,7 +80,7 @@ class Job(models.Model):
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     run = models.ForeignKey(Run, models.PROTECT, related_name="jobs")
-    user = models.ForeignKey(User, models.PROTECT, related_name="jobs")
+    user = models.ForeignKey(User, models.PROTECT, related_name="jobs", db_index=False)  # job_of_user
     variant = models.ForeignKey(Variant, models.PROTECT, related_name="jobs")
     ordinal = models.PositiveSmallIntegerField(
         help_text="Which of the run's pictures of this variant, from 0."
