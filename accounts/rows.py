@@ -72,6 +72,16 @@ def _result(cursor: Any) -> Result:
     return Result(cursor.rowcount, cursor.fetchall() if cursor.description else [])
 
 
+def run(statement: str, **values: Any) -> int:
+    """Runs one statement; returns how many rows it changed."""
+    return together([(statement, values)])[0].count
+
+
+def fetch(statement: str, **values: Any) -> list[tuple[Any, ...]]:
+    """Runs one statement; returns the rows that it gave."""
+    return together([(statement, values)])[0].rows
+
+
 def insert(row: models.Model) -> None:
     """Adds the row."""
     together([inserting([row])])

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 from django.core import mail
 from django.test import override_settings
+from django.utils import timezone
 
 from accounts import cap_mails, caps, keys, ledger, mails
-from accounts.models import ApiKey, Cap, CapNotice, CapWindow, User
+from accounts.models import ApiKey, Cap, CapNotice, CapWindow, Transfer, User, Wallet
 from playground import upkeep
 from tests.making import USD, load_catalogue
 from tests.racing import Track
@@ -120,7 +121,7 @@ def test_without_a_mail_server_nothing_is_sent_nor_noted(alice: User, settings: 
 def test_the_sweep_sends_them(alice: User) -> None:
     load_catalogue()
     caps.put(alice, "day", stop=5 * USD, warn=None)
-    spent(alice, 3 * USD, starts=str(ledger.window_start("day", ledger.timezone.now())))
+    spent(alice, 3 * USD, starts=str(ledger.window_start("day", timezone.now())))
     upkeep.sweep()
     assert [sent.to for sent in mail.outbox] == [["alice@example.org"]]
 
@@ -278,7 +279,7 @@ def capture_and_sweep(number: int) -> list[str]:
 
     wallet, limits = ledger.wallet_of(user), ledger.account_limits(user, 100_000)
     [held] = ledger.hold(wallet, [ledger.Promise(f"x:{number}", 100_000, "a picture")], limits)
-    ledger.capture(held.pk, to=ledger.house(ledger.Wallet.House.REVENUE), kind=ledger.Transfer.Kind.CHARGE)
+    ledger.capture(held.pk, to=ledger.house(Wallet.House.REVENUE), kind=Transfer.Kind.CHARGE)
     mails.EmailMultiAlternatives = Outbox  # type: ignore[misc,assignment]
     with override_settings(HAS_MAIL=True):
         for _ in range(3):

@@ -7,7 +7,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from accounts import ledger
-from accounts.models import Cap, Hold, User
+from accounts.models import Cap, Hold, User, Wallet
 from playground import catalog, jobs, orders, upkeep
 from playground.models import Job, JobEvent, Picture, Price, Route, Run, Switch, Variant
 from tests.making import (
@@ -242,7 +242,7 @@ def test_a_preview_costs_alice_nothing_and_the_house_what_the_upstream_takes(
     settings.AIGENERATE_API_KEY = "key"
     picture = picture_for(alice, pay="preview")
     assert picture.is_locked and ledger.wallet_of(alice).posted == 0
-    assert ledger.house(ledger.Wallet.House.PREVIEW).posted == -35_000
+    assert ledger.house(Wallet.House.PREVIEW).posted == -35_000
 
 
 # --- Every other end ----------------------------------------------------------------------------------
@@ -272,7 +272,7 @@ def test_a_lost_answer_is_looked_at_once_more_at_the_deadline_and_its_cost_suspe
     Job.objects.update(next_look=timezone.now())
     assert jobs.fail(leased(job), "outcome_unknown")
     assert available(alice) == 10 * USD
-    assert ledger.house(ledger.Wallet.House.SUSPENSE).posted == -35_000
+    assert ledger.house(Wallet.House.SUSPENSE).posted == -35_000
 
 
 def test_a_move_that_was_rolled_back_with_its_batch_can_be_repeated(alice: User) -> None:
@@ -304,7 +304,7 @@ def test_what_a_failed_preview_may_have_cost_counts_against_the_houses_budget(
     job = leased(job_for(alice, pay="preview"))
     assert jobs.sending(job) and jobs.fail(job, "timed_out")
     assert ledger.usage(ledger.PREVIEW_BUDGET, "day").spent == 35_000
-    assert ledger.house(ledger.Wallet.House.SUSPENSE).posted == -35_000
+    assert ledger.house(Wallet.House.SUSPENSE).posted == -35_000
     with pytest.raises(ledger.CapReached, match="house's budget"):
         job_for(alice, pay="preview")
 

@@ -17,7 +17,7 @@ AT = datetime(2026, 11, 12, 23, 30, tzinfo=UTC)
 def statement(client: Client, alice: User, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Alice's statement as she reads it: one line, at half past eleven in the evening of 12 November, UTC."""
     with monkeypatch.context() as patch:
-        patch.setattr(ledger.timezone, "now", lambda: AT)
+        patch.setattr(timezone, "now", lambda: AT)
         ledger.grant(alice, 1_000_000, business_id="grant", memo="for a test")
     assert Transfer.objects.get().created == AT
     client.force_login(alice)

@@ -55,8 +55,10 @@ os.environ |= {
 django.setup()
 
 from django.test import Client  # noqa: E402
+from django.utils import timezone  # noqa: E402
 
 from accounts import credits, keys, ledger  # noqa: E402
+from accounts.ledger import windows  # noqa: E402
 from accounts.models import ApiKey, Cap, CapWindow, Transfer, User  # noqa: E402
 from playground import catalog, images, jobs, orders, startup, upkeep, urls  # noqa: E402, F401 - imported once, before the forks
 from playground.ids import new_id  # noqa: E402
@@ -132,7 +134,7 @@ def prepare(calls: int) -> list[str]:
     scaled = [{window: int(stop * part) for window, stop in stops.items()} for stops in KEYS]
     texts = [keys.make(user, "Robot", stops=stops)[1] for stops in scaled]
     for subject, window in caps(user):
-        ledger._new_window(subject, window, ledger.window_start(window, ledger.timezone.now()))
+        windows.ids([(subject, window, ledger.window_start(window, timezone.now()))], {})
     with connection.cursor() as cursor:
         for statement in _LOG[connection.vendor]:
             cursor.execute(statement)
@@ -271,7 +273,7 @@ def _naive() -> Any:
     limits, run, call = ledger.Account.limits, orders.submit_run, orders.submit_call
 
     def look(user: User, key: ApiKey | None, total: int) -> None:
-        now = ledger.timezone.now()
+        now = timezone.now()
         for limit in limits(ledger.account(user, key), total):
             seen = ledger.usage(limit.subject, limit.window, now)
             used = seen.spent + seen.reserved

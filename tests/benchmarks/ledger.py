@@ -19,6 +19,7 @@ from pathlib import Path
 import django
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "playground.settings")
 django.setup()
@@ -54,7 +55,7 @@ def _picture(user: User) -> None:
 
 
 def inserts(_: str, seconds: float) -> list[float]:
-    today = ledger.window_start(Cap.Window.DAY, ledger.timezone.now())
+    today = ledger.window_start(Cap.Window.DAY, timezone.now())
     return _repeat(
         lambda: CapWindow.objects.create(subject=uuid.uuid4().hex, window="bare", starts=today), seconds
     )
