@@ -1,10 +1,13 @@
 """Money in words: whole micro-dollars in, text out, and dollars as people type them the other way."""
 
-from decimal import Decimal, InvalidOperation
+import re
+from decimal import Decimal
 
 MICROS_PER_USD = 1_000_000
 MICROS_PER_CREDIT = 7_000
 MOST_USD = 1_000_000  # that anybody may type
+# Dollars, and up to six decimals that say something. Not what `Decimal` takes besides: 1e5, 1_000, NaN.
+_TYPED = re.compile(r"\$?\s*(?=\.?\d)(\d{0,20})(?:\.(\d{0,6})0*)?")
 
 
 def credits(micros: int) -> str:
@@ -32,13 +35,12 @@ def both(micros: int) -> str:
 
 def micros_of(usd: str) -> int:
     """`$0.035` -> `35_000`: what somebody typed, exact. ValueError, in plain words, for anything else."""
-    try:
-        micros = Decimal(usd.strip().removeprefix("$")) * MICROS_PER_USD
-        fits = 0 <= micros <= MOST_USD * MICROS_PER_USD and micros == micros.to_integral_value()
-    except InvalidOperation:
-        fits = False
-    if not fits:
+    typed = _TYPED.fullmatch(usd.strip())
+    whole, fraction = typed.groups(default="") if typed else ("", "")
+    micros = int(whole or 0) * MICROS_PER_USD + int(fraction.ljust(6, "0"))
+    if not typed or micros > MOST_USD * MICROS_PER_USD:
         raise ValueError(
-            f"an amount in US dollars from 0 to {MOST_USD:,} with at most six decimals, such as 2.50"
+            f"an amount in US dollars from 0 to {MOST_USD:,}, without commas and with at most six decimals,"
+            " such as 2.50"
         )
-    return int(micros)
+    return micros

@@ -61,3 +61,20 @@ def test_a_price_has_the_four_decimals_of_the_price_table() -> None:
         "$0.1680",
         "$0.012345",
     ]
+
+
+@pytest.mark.parametrize(
+    ("typed", "micros"),
+    [("2.50", 2_500_000), (" $0.035 ", 35_000), (".5", 500_000), ("7.", 7_000_000), ("0.0000010", 1), ("1000000", 10**12)],
+)  # fmt: skip
+def test_what_people_type_is_read_to_the_micro_dollar(typed: str, micros: int) -> None:
+    assert credits.micros_of(typed) == micros
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["", ".", "$", "-1", "NaN", "inf", "1,50", "1,000", "1e5", "1e999999", "1e-9999999", "1_000", "0.0000001", "0.1" + "0" * 30 + "1", "1000000.000001", "9" * 5000],
+)  # fmt: skip
+def test_anything_else_is_refused_in_words(typed: str) -> None:
+    with pytest.raises(ValueError, match=r"such as 2\.50"):
+        credits.micros_of(typed)
