@@ -81,7 +81,9 @@ def test_a_warning_alone_stops_nothing(alice: User, hers: Client) -> None:
     assert Cap.objects.get().limit is None
 
 
-@pytest.mark.parametrize("typed", ["-1", "lots", "1e99", "1e999999", "0.0000001", "NaN", "1,50", "1000001", "5 €"])
+@pytest.mark.parametrize(
+    "typed", ["-1", "lots", "1e99", "1e999999", "0.0000001", "NaN", "1,50", "1000001", "5 €"]
+)
 def test_what_is_no_amount_is_said_beside_the_field(hers: Client, typed: str) -> None:
     response = put(hers, "day", stop=typed)
     assert response.status_code == 422
