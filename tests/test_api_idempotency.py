@@ -4,10 +4,12 @@ from datetime import timedelta
 
 import pytest
 import time_machine
+from django.db import connection
 from django.utils import timezone
 
 from accounts import ledger
 from accounts.models import User
+from playground import orders
 from playground.models import IdempotentCall, Job
 from tests.calling import Api
 from tests.making import give, load_catalogue
@@ -78,3 +80,21 @@ def test_without_a_key_a_repeat_is_a_second_picture(api: Api) -> None:
 def test_a_key_that_is_too_long_is_refused(api: Api) -> None:
     response = api.create(headers={"Idempotency-Key": "x" * 256})
     assert response.status_code == 422 and response.json()["error"]["param"] == "Idempotency-Key"
+
+
+@pytest.mark.django_db
+@pytest.mark.postgres
+def test_a_call_waits_for_its_turn_at_the_caps_as_long_as_one_without_a_key(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[str] = []
+
+    def submit(*_: object, **__: object) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW lock_timeout")
+            waits.extend(cursor.fetchone())
+
+    monkeypatch.setattr(orders, "submit_call", submit)
+    api.create()
+    api.create(headers={"Idempotency-Key": "one"})
+    assert waits == ["0", "0"]

@@ -101,8 +101,11 @@ def _is_first(call: IdempotentCall) -> bool:
     head, _, returning = text.partition(" RETURNING ")
     since = call._meta.get_field("created").get_db_prep_save(call.created - IdempotentCall.KEPT, connection)
     writing = (f"{head} {_OR_TAKE_OVER} RETURNING {returning}", [*values, since])
-    waiting = [(f"SET LOCAL lock_timeout = '{WAIT}'", ())] if connection.vendor == "postgresql" else []
-    return bool(rows.together([*waiting, writing])[-1].rows)
+    if connection.vendor != "postgresql":
+        return bool(rows.together([writing])[0].rows)
+    # Only this row says that the same call is being worked on: what it orders may wait longer, for caps and credits.
+    waiting, then = f"SET LOCAL lock_timeout = '{WAIT}'", "SET LOCAL lock_timeout TO DEFAULT"
+    return bool(rows.together([(waiting, ()), writing, (then, ())])[1].rows)
 
 
 def _known(call: IdempotentCall) -> Made:
