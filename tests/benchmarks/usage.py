@@ -1,6 +1,6 @@
 """Whether the usage page costs the same at a million rows as at a thousand, and whether its files are exact.
 
-    uv run python -m tests.benchmarks.usage [rows] [address of a PostgreSQL server]
+    uv run python -m tests.benchmarks.usage [--rows 1000000] [--database postgres]
 
 Two accounts in one database, one with a thousand ended jobs and one with a million (or as many as are asked for), in
 the same 60 days: paid, previews, previews that were kept, failed, cancelled, refunded; of twelve variants, by the pages
@@ -12,6 +12,7 @@ those, past what the others leave out, so that they may cost more, but never mor
 a second, and how much memory the process took for them. On SQLite and on PostgreSQL, with the product's own settings.
 """
 
+import argparse
 import csv
 import importlib
 import json
@@ -397,19 +398,28 @@ def run(track: Track, name: str, rows: int) -> bool:
     return is_sound
 
 
-def main(rows: int = MANY, postgres: str = POSTGRES) -> bool:
+def main(asked: argparse.Namespace) -> bool:
     is_sound = True
-    for vendor in ("sqlite", "postgres"):
+    for vendor in ("sqlite", "postgres") if asked.database == "both" else (asked.database,):
         with (
             tempfile.TemporaryDirectory() as folder,
-            track_on(vendor, Path(folder), postgres=postgres) as track,
+            track_on(vendor, Path(folder), postgres=asked.postgres) as track,
         ):
-            is_sound &= run(track, vendor, rows)
+            is_sound &= run(track, vendor, asked.rows)
     print("Flat and exact." if is_sound else "NOT flat or NOT exact.")
     return is_sound
 
 
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", type=int, default=MANY, help="of the large account")
+    parser.add_argument("--database", choices=["sqlite", "postgres", "both"], default="both")
+    parser.add_argument("--postgres", default=POSTGRES, help="the address of a server")
+    return parser.parse_args()
+
+
 if __name__ == "__main__":
-    given = sys.argv[1:]
     module = importlib.import_module("tests.benchmarks.usage")  # runners must find its functions by this name
-    sys.exit(0 if module.main(*(int(word) for word in given[:1]), *given[1:]) else 1)
+    sys.exit(0 if module.main(options()) else 1)
