@@ -1,5 +1,6 @@
 """An account is deleted: what goes, what stays, in the middle of work, twice at once, and with a kill in between."""
 
+import io
 import json
 from collections.abc import Callable
 from datetime import timedelta
@@ -9,12 +10,14 @@ import pytest
 from allauth.account.models import EmailAddress
 from allauth.mfa.totp.internal.auth import TOTP
 from django.apps import apps
+from django.contrib.admin.models import LogEntry
 from django.core import mail
+from django.core.management import call_command
 from django.db import models
 from django.test import Client
 from django.utils import timezone
 
-from accounts import erasure, ledger, welcome
+from accounts import erasure, keys, ledger, welcome
 from accounts.models import ApiKey, User
 from playground import deletion, images, jobs, upkeep, uploads
 from playground.models import (
@@ -30,6 +33,7 @@ from playground.models import (
 )
 from tests.making import EDIT, give, job_for, leased, picture_for, rendered, run_for
 from tests.pictures import photo
+from tests.test_admin_user import form_of
 from tests.test_mfa import SECRET, login
 
 CANARY = "xylophone"
@@ -321,3 +325,13 @@ def test_staff_leave_no_name_where_they_ended_other_people_s_jobs(dora: User, al
     delete(dora)
     assert traces() == []
     assert Run.objects.get(user=alice).prompt
+
+
+def test_the_trail_keeps_no_name_of_a_key_that_staff_made_or_ended(dora: User, desk: Client) -> None:
+    call_command("account", dora.email, api_key=f"{CANARY}-first", stdout=io.StringIO())
+    key = keys.make(dora, CANARY)[0]
+    at = f"/admin/accounts/user/revoke-key/?ids={key.pk}"
+    desk.post(at, form_of(desk, at) | {"reason": "Leaked"})
+    assert LogEntry.objects.filter(change_message=f"API key {key.pk} revoked: Leaked").exists()
+    delete(dora)
+    assert traces() == []

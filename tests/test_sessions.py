@@ -64,7 +64,9 @@ def test_she_ends_all_others_also_those_that_no_list_knows(desk: Client, phone: 
 def test_a_new_password_ends_all_others_and_the_page_says_so(desk: Client, phone: Client) -> None:
     assert "Changing it ends all your other sessions." in desk.get("/settings/security/").content.decode()
     new = {"password1": "another-of-alices", "password2": "another-of-alices"}
-    assert desk.post("/accounts/password/change/", {"oldpassword": "alice-password", **new}).status_code == 302
+    assert (
+        desk.post("/accounts/password/change/", {"oldpassword": "alice-password", **new}).status_code == 302
+    )
     assert (is_in(desk), is_in(phone)) == (True, False)
     assert "iPhone" not in desk.get("/settings/sessions/").content.decode()
 

@@ -218,14 +218,15 @@ class UserDesk(desk.Desk, DjangoUserAdmin):
         return self._ask(request, "accounts.change_user", NoteForm, note, title="Add a note", done="Noted")
 
     def revoke_key_view(self, request: HttpRequest) -> HttpResponse:
-        """Ends one API key at once. The ids in the address are the key's."""
+        """Ends one API key at once. The ids in the address are the key's. In the trail it has its number alone: its
+        name is its owner's word, which the trail would keep after they are gone."""
         if not request.user.has_perm("accounts.change_apikey"):
             raise PermissionDenied
 
         def revoke(key: ApiKey, asked: dict[str, Any]) -> bool:
             revoked = keys.revoke(key)
             if revoked:
-                self.log_change(request, key.user, f"API key {key} revoked: {asked['reason']}")
+                self.log_change(request, key.user, f"API key {key.pk} revoked: {asked['reason']}")
             return revoked
 
         rows = ApiKey.objects.filter(pk__in=desk.chosen_ids(request)[:1]).select_related("user")

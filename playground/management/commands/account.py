@@ -82,7 +82,7 @@ def _log(user: User, micros: int, stops: dict[str, int | None], options: dict[st
     done += [
         f"cap of {name}: {'none' if stop is None else credits.usd(stop)}" for name, stop in stops.items()
     ]
-    done += [f"made the API key “{options['api_key']}”"] if options["api_key"] else []
+    done += ["made an API key"] if options["api_key"] else []
     done += ["made a superuser of the staff"] if options["staff"] else []
     if done:
         told = f"{'; '.join(done)}: {options['reason']} ({trail.at_console('account')})"
