@@ -1,8 +1,8 @@
 """Everything that an account has here, as one ZIP that is written while it is sent.
 
 Neither a file nor the whole of it in memory: rows are read in pages by their id, pictures in pieces, and what `zipfile`
-writes is taken from it at once. Times are UTC, amounts whole micro-dollars. What is not in it: secrets (digests of
-keys, sessions, second factors), and originals of previews that were not kept.
+writes is taken from it at once. Times are UTC, amounts whole micro-dollars. What is not in it: secrets (what
+opens keys, sessions and second factors), and originals of previews that were not kept.
 """
 
 import csv
@@ -16,6 +16,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
+from allauth.usersessions.models import UserSession
 from django.db.models import Q, QuerySet
 from django.forms.models import model_to_dict
 from django.utils import timezone
@@ -32,7 +34,7 @@ PIECE = 256 * 1024
 
 README = """Your data in Flux Playground.
 
-account.json       who you are here, your settings, addresses, caps, keys and webhook addresses
+account.json       who you are here, your settings, addresses, sessions, caps, keys and webhook addresses
 statement.csv      every movement of your credits
 purchases.jsonl    credits that you bought
 usage.csv          pictures and amounts by UTC day and variant
@@ -184,6 +186,8 @@ def _account(user: User) -> dict[str, Any]:
         "last_login": user.last_login,
         "mails_switched_off": user.muted,
         "addresses": list(EmailAddress.objects.filter(user=user).values("email", "verified", "primary")),
+        "sessions": list(UserSession.objects.filter(user=user).values(*_OF_SESSION)),
+        "second_factors": [_factor(each) for each in Authenticator.objects.filter(user=user)],
         "balance_micro_usd": wallet.posted,
         "held_micro_usd": wallet.held,
         "caps": list(Cap.objects.filter(user=user).values("window", "limit", "warn_at", "key_id")),
@@ -199,6 +203,13 @@ def _account(user: User) -> dict[str, Any]:
     }
 
 
+def _factor(factor: Authenticator) -> dict[str, Any]:
+    """Only passkeys have names."""
+    told = {"kind": factor.type, "added": factor.created_at, "last_used": factor.last_used_at}
+    return {**told, "name": factor.data.get("name", "")}
+
+
+_OF_SESSION = ("ip", "user_agent", "created_at", "last_seen_at")
 _OF_KEY = ("id", "name", "start", "last_four", "is_test", "created", "last_used", "expires", "revoked")
 STATEMENT = ["time_utc", "kind", "memo", "change_micro_usd", "balance_after_micro_usd", "id"]
 USAGE = [

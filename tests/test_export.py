@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from allauth.mfa.models import Authenticator
+from allauth.mfa.totp.internal.auth import TOTP
+from allauth.usersessions.models import UserSession
 from django.core.cache import cache
 from django.test import Client
 
@@ -13,6 +16,7 @@ from playground import export, images, turns, uploads
 from playground.models import Picture
 from tests.making import give, picture_for
 from tests.pictures import photo
+from tests.test_mfa import SECRET
 
 pytestmark = pytest.mark.django_db
 
@@ -92,12 +96,33 @@ def test_an_empty_account_has_a_whole_one_too(desk: Client) -> None:
     assert "account.json" in unpacked(desk.post("/settings/data/export/")).namelist()
 
 
-def test_it_takes_a_password_and_a_post(client: Client, alice: User, desk: Client) -> None:
-    assert desk.get("/settings/data/export/").status_code == 405
+def test_it_takes_a_password_and_a_post(alice: User) -> None:
     fresh = Client()
     assert fresh.post("/settings/data/export/")["Location"].startswith("/accounts/login/")
     fresh.force_login(alice)
-    assert fresh.post("/settings/data/export/")["Location"].startswith("/accounts/reauthenticate/")
+    asked = fresh.post("/settings/data/export/", follow=True)
+    assert asked.request["PATH_INFO"] == "/accounts/reauthenticate/"
+    known = fresh.post(
+        asked.redirect_chain[-1][0], {"password": "alice-password", "next": "/settings/data/export/"}
+    )
+    assert known["Location"] == "/settings/data/export/"
+    page = fresh.get(
+        known["Location"]
+    )  # the button once more, and not a download that leaves the question standing
+    assert "it is you" in page.content.decode() and "Download my data" in page.content.decode()
+    assert unpacked(fresh.post("/settings/data/export/")).namelist()
+
+
+def test_where_she_is_logged_in_is_in_it_and_what_opens_that_is_not(desk: Client, alice: User) -> None:
+    TOTP.activate(alice, SECRET)
+    key = desk.session.session_key
+    UserSession.objects.create(user=alice, ip="203.0.113.7", session_key=key, user_agent="Firefox")
+    text = unpacked(desk.post("/settings/data/export/")).read("account.json").decode()
+    account = json.loads(text)
+    assert [session["ip"] for session in account["sessions"]] == ["203.0.113.7"]
+    assert [factor["kind"] for factor in account["second_factors"]] == ["totp"]
+    secrets = [SECRET, key, Authenticator.objects.get().data["secret"]]
+    assert not [secret for secret in secrets if secret in text]
 
 
 def test_the_pages_of_rows_lose_none(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,13 +3,14 @@
 from typing import Any
 
 from allauth.account.decorators import reauthentication_required
+from allauth.core.exceptions import ReauthenticationRequired
 from django.contrib.auth import logout
 from django.contrib.auth.decorators import login_required
 from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts import erasure, ledger
 from accounts.forms import DeletionForm
@@ -25,16 +26,33 @@ def your_data(request: Request) -> HttpResponse:
     return _page(request)
 
 
-def _page(request: Request, *, problem: str = "", status: int = 200) -> HttpResponse:
+def _page(request: Request, *, is_ready: bool = False, problem: str = "", status: int = 200) -> HttpResponse:
     count = Picture.objects.visible_to(request.user).kept().exclude(key="").count()
-    return render(request, "settings/data.html", {"pictures": count, "problem": problem}, status=status)
+    context = {"pictures": count, "is_ready": is_ready, "problem": problem}
+    return render(request, "settings/data.html", context, status=status)
 
 
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
 @login_required
 @never_cache
-@reauthentication_required
 def export_data(request: Request) -> HttpResponseBase:
+    """Whoever is asked for a password first comes back to the button. A download leaves the page that began it as it
+    is, and the one that asks would look as if nothing had happened."""
+    if request.method != "POST":
+        return _ready(request)
+    try:
+        return _download(request)
+    except ReauthenticationRequired:
+        return redirect("export")
+
+
+@reauthentication_required
+def _ready(request: Request) -> HttpResponse:
+    return _page(request, is_ready=True)
+
+
+@reauthentication_required
+def _download(request: Request) -> HttpResponseBase:
     """Streamed: a thread of ours is busy for as long as it takes, so there are only so many at once."""
     try:
         turn = turns.taken(request.user)
