@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 TIMEOUT_S = (4, 12)
 TRIES_AGAIN = 1
 CURRENCY = "usd"
+# What reading a body raises that is signed and is no event: of another form, too deep, or dated out of all bounds.
+_NO_EVENT = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, OSError)
 
 
 class Unavailable(Exception):
@@ -74,7 +76,7 @@ def verified(body: bytes, signature: str) -> dict[str, Any]:
             "livemode": said["livemode"],
             "object": said["data"]["object"],
         }
-    except (stripe.SignatureVerificationError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (stripe.SignatureVerificationError, *_NO_EVENT) as error:
         raise Forged(type(error).__name__) from error
     if not (
         isinstance(kept["id"], str) and isinstance(kept["kind"], str) and isinstance(kept["object"], dict)

@@ -47,12 +47,28 @@ def has_too_many_open(user: User) -> bool:
 
 
 def checkout(top_up: TopUp, url: str) -> str:
-    """The address where the card pays. `url` is the page of the top-up. Unavailable where Stripe is not to be had."""
+    """The address where the card pays; empty where it is too late for that. `url` is the page of the top-up.
+
+    Unavailable where Stripe is not to be had.
+    """
+    if top_up.session_id:
+        return _checkout_again(top_up)
     session = stripe_api.create_session(str(top_up.pk), _session_of(top_up, url))
     if not isinstance(session.get("id"), str) or not isinstance(session.get("url"), str):
         raise stripe_api.Unavailable("no session")
     TopUp.objects.filter(pk=top_up.pk, session_id=None).update(session_id=session["id"])
     return str(session["url"])
+
+
+def _checkout_again(top_up: TopUp) -> str:
+    """Of the session that there is: after a day Stripe forgets what it was asked, and a second one could be paid that
+    we would not know."""
+    session = stripe_api.session(top_up.session_id or "")
+    if problem := believe(session):
+        logger.error("top-up %s: %s", top_up.pk, problem)
+    top_up.refresh_from_db()
+    is_payable = top_up.state == TopUp.State.STARTED and session.get("status") == "open"
+    return str(session.get("url") or "") if is_payable else ""
 
 
 def _session_of(top_up: TopUp, url: str) -> dict[str, Any]:

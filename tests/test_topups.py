@@ -131,6 +131,18 @@ def test_a_form_that_is_sent_twice_is_one_purchase_and_another_amount_is_another
     assert sorted(TopUp.objects.values_list("cents", flat=True)) == [500, 1000]
 
 
+def test_an_old_form_opens_no_second_checkout_for_its_purchase(shop: Client, stripe: FakeStripe) -> None:
+    once = str(uuid.uuid4())
+    shop.post("/account/buy/", form(500, once))
+    pk = TopUp.objects.get().session_id
+    stripe.by_key.clear()  # after a day Stripe forgets what it was asked
+    assert f"/pay/{pk}" in shop.post("/account/buy/", form(500, once)).content.decode()
+    stripe.sessions[pk]["status"] = "expired"
+    late = shop.post("/account/buy/", form(500, once), follow=True)
+    assert "This purchase has expired" in late.content.decode()
+    assert [method for method, _, _ in stripe.asked].count("POST") == 1
+
+
 def test_two_people_never_share_a_purchase(shop: Client, stripe: FakeStripe, alice: User, bob: User) -> None:
     once = str(uuid.uuid4())
     shop.post("/account/buy/", form(500, once))
@@ -217,7 +229,14 @@ def test_only_what_stripe_signed_is_believed(shop: Client, stripe: FakeStripe, a
     assert posted(alice) == 25 * USD
 
 
-@pytest.mark.parametrize("body", [b"[]", b"{}", b"null", b"\xff\xfe", b'{"object": "event"}', b"{" * 5000])
+DATED = b'{"id": "evt_1", "object": "event", "type": "a", "created": %d, "livemode": false, "data": {"object": {}}}'
+NO_EVENTS = [
+    *(b"[]", b"{}", b"null", b"\xff\xfe", b'{"object": "event"}', b"{" * 5000),
+    *(b"[" * 100_000 + b"]" * 100_000, DATED % 10**18, DATED % 10**30),
+]
+
+
+@pytest.mark.parametrize("body", NO_EVENTS, ids=range(len(NO_EVENTS)))
 def test_what_is_no_event_is_refused_even_if_signed(stripe: FakeStripe, db: None, body: bytes) -> None:
     assert send(body, signature_of(body)) == 400
 

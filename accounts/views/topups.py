@@ -57,6 +57,8 @@ def _to_the_card(request: Request, top_up: TopUp, form: BuyForm) -> HttpResponse
             None, "The payment page cannot be reached right now. Nothing was paid. Please try again."
         )
         return _shop(request, form, status=503)
+    if not url:
+        return _see(reverse("top_up", args=[top_up.pk]))
     return render(request, "topups/leave.html", {"top_up": top_up, "url": url})
 
 
