@@ -77,7 +77,7 @@ def _variant(variant: Variant, shared: dict[str, Any], place: int, now: datetime
     lines = ["  [[models.variants]]", *(f"  {name} = {value}" for name, value in fields.items())]
     lines.append(_list("later", (_inline(_price(price)) for price in prices if price.starts > now)))
     routes = list(variant.routes.all())
-    lines.append(_list("routes", (_inline(_route(route)) for route in routes)))
+    lines.append(_list("routes", (_inline(_route(route, place)) for place, route in enumerate(routes))))
     gone = sorted(set(variant.routes_brought) - {route.provider for route in routes})
     return [*lines, *([f"  without = {_value(gone)}"] if gone else [])]
 
@@ -86,12 +86,13 @@ def _price(price: Price) -> dict[str, str]:
     return {"usd": _text(_usd(price.micros)), "from": _moment(price.starts)}
 
 
-def _route(route: Route) -> dict[str, str]:
+def _route(route: Route, place: int) -> dict[str, str]:
     said = {"provider": _text(route.provider), "model": _text(route.upstream_model)}
     if route.fixed:
         said["fixed"] = _table(route.fixed)
     said["cost_usd"] = _text(_usd(route.cost_micros))
-    return said | ({"ignores": _value(route.ignores)} if route.ignores else {})
+    said |= {"ignores": _value(route.ignores)} if route.ignores else {}
+    return said | ({"position": str(route.position)} if route.position != place else {})
 
 
 def _usd(micros: int) -> str:

@@ -14,19 +14,16 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from accounts.credits import MICROS_PER_CREDIT, MICROS_PER_USD
+from playground.catalogue_values import MAX_NAME, MAX_POSITION, Wrong, fit, names, parameters, plain
 from playground.models import Route, Variant
 
 MAX_BYTES = 1_000_000  # about a thousand variants
 MAX_VARIANTS = 2_000
 MAX_MICROS = 1000 * MICROS_PER_USD
-MAX_DEPTH = 6
 MAX_PROBLEMS = 50
-MAX_POSITION = 1_000_000
 
 _SLUG = re.compile(r"[-a-zA-Z0-9_]{1,160}")
 _PROVIDER = re.compile(r"[-a-zA-Z0-9_]{1,40}")
-_RATIO = re.compile(r"[1-9]\d{0,2}:[1-9]\d{0,2}")
-_UNFIT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _HEADER = re.compile(r"^\s*\[\[\s*models\s*\.\s*variants\s*\]\]")
 _MODEL_KEYS = {"maker", "family", "parameters", "variants"}
 _VARIANT_KEYS = {
@@ -34,7 +31,7 @@ _VARIANT_KEYS = {
     "routes", "position", "without", "aliases",
 }  # fmt: skip
 _PRICE_KEYS = {"usd", "credits", "from"}
-_ROUTE_KEYS = {"provider", "model", "fixed", "cost_usd", "ignores"}
+_ROUTE_KEYS = {"provider", "model", "fixed", "cost_usd", "ignores", "position"}
 
 
 @dataclass(frozen=True)
@@ -52,6 +49,7 @@ class RouteEntry:
     fixed: dict[str, Any]
     ignores: list[str]
     cost_micros: int
+    position: int | None = None
 
 
 def new_route(variant: Variant | None, entry: RouteEntry, place: int) -> Route:
@@ -63,7 +61,7 @@ def new_route(variant: Variant | None, entry: RouteEntry, place: int) -> Route:
         fixed=entry.fixed,
         ignores=entry.ignores,
         cost_micros=entry.cost_micros,
-        position=place,
+        position=place if entry.position is None else entry.position,
     )
 
 
@@ -87,10 +85,6 @@ class NotACatalogue(ValueError):
         super().__init__("; ".join(self.problems))
 
 
-class _Wrong(ValueError):
-    """One mistake, told without its place."""
-
-
 # --- Reading ------------------------------------------------------------------------------------------
 def read(data: bytes | str) -> list[Entry]:
     """The variants of a file in its order. Raises NotACatalogue with everything that is wrong, at most 50 mistakes."""
@@ -107,7 +101,7 @@ def read(data: bytes | str) -> list[Entry]:
         where = f"line {lines[at]}, {place}" if has_lines else place
         try:
             entries.append(_entry(model, variant, position=at))
-        except _Wrong as wrong:
+        except Wrong as wrong:
             problems.append(f"{where}: {wrong}")
     problems += _twice(entries)
     if problems:
@@ -185,7 +179,7 @@ def _entry(model: dict[str, Any], variant: dict[str, Any], *, position: int) -> 
     slug = _slug(variant, maker, name)
     price = _price(variant) if "usd" in variant else None
     if price is None and ((is_live and "later" not in variant) or variant.keys() & {"credits", "from"}):
-        raise _Wrong('needs a price: usd = "0.035"; or on = false, or later = [...]')
+        raise Wrong('needs a price: usd = "0.035"; or on = false, or later = [...]')
     fields = {
         "name": name,
         "label": _words(variant, "label", name[:60]),
@@ -205,49 +199,48 @@ def _entry(model: dict[str, Any], variant: dict[str, Any], *, position: int) -> 
 
 def _known(row: dict[str, Any], keys: set[str]) -> None:
     if unknown := sorted(row.keys() - keys):
-        raise _Wrong(f"“{unknown[0][:60]}” is not known here")
+        raise Wrong(f"“{unknown[0][:60]}” is not known here")
 
 
 def _words(row: dict[str, Any], key: str, default: str | None = None) -> str:
     """A text that fits its column. Without a default it must be there, and not be empty."""
     value = row.get(key, default)
     if not isinstance(value, str):
-        raise _Wrong(f"{key} is missing" if value is None else f"{key} must be text in quotes")
+        raise Wrong(f"{key} is missing" if value is None else f"{key} must be text in quotes")
     most = Variant._meta.get_field(key).max_length or 0  # type: ignore[union-attr]
     if len(value) > most:
-        raise _Wrong(f"{key} has {len(value)} characters, and {most} are the most")
-    if _UNFIT.search(value):
-        raise _Wrong(f"{key} has a character in it that cannot be shown")
+        raise Wrong(f"{key} has {len(value)} characters, and {most} are the most")
+    fit(value, key)
     if default is None and not value.strip():
-        raise _Wrong(f"{key} is empty")
+        raise Wrong(f"{key} is empty")
     return value
 
 
 def _flag(row: dict[str, Any], key: str, default: bool) -> bool:
     value = row.get(key, default)
     if not isinstance(value, bool):
-        raise _Wrong(f"{key} must be true or false")
+        raise Wrong(f"{key} must be true or false")
     return value
 
 
 def _slug(variant: dict[str, Any], maker: str, name: str) -> str:
     slug = variant.get("slug") or slug_of(maker, name)
     if not isinstance(slug, str) or not _SLUG.fullmatch(slug):
-        raise _Wrong("slug must have only a to z, digits, hyphens and underscores, at most 160")
+        raise Wrong("slug must have only a to z, digits, hyphens and underscores, at most 160")
     return slug
 
 
 def _kind(variant: dict[str, Any]) -> str:
     kind = variant.get("kind")
     if kind not in Variant.Kind.values:
-        raise _Wrong(f"kind must be {' or '.join(Variant.Kind.values)}")
+        raise Wrong(f"kind must be {' or '.join(Variant.Kind.values)}")
     return str(kind)
 
 
-def _position(variant: dict[str, Any], default: int) -> int:
-    value = variant.get("position", default)
+def _position(row: dict[str, Any], default: int) -> int:
+    value = row.get("position", default)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_POSITION:
-        raise _Wrong(f"position must be a whole number from 0 to {MAX_POSITION:,}")
+        raise Wrong(f"position must be a whole number from 0 to {MAX_POSITION:,}")
     return value
 
 
@@ -255,7 +248,7 @@ def _position(variant: dict[str, Any], default: int) -> int:
 def _price(row: dict[str, Any]) -> PriceEntry:
     micros = _micros(row, "usd", least=1)
     if "credits" in row and _decimal(row, "credits") * MICROS_PER_CREDIT != micros:
-        raise _Wrong(f"{row['credits']} credits are not {row['usd']} US dollars")
+        raise Wrong(f"{row['credits']} credits are not {row['usd']} US dollars")
     return PriceEntry(micros, _moment(row["from"]) if "from" in row else None)
 
 
@@ -266,10 +259,10 @@ def _later(variant: dict[str, Any]) -> list[PriceEntry] | None:
     for row in rows:
         _known(row, _PRICE_KEYS)
         if "from" not in row or "usd" not in row:
-            raise _Wrong("each of its later prices needs usd and from")
+            raise Wrong("each of its later prices needs usd and from")
     prices = [_price(row) for row in rows]
     if len({price.starts for price in prices}) < len(prices):
-        raise _Wrong("two of its later prices begin at the same time")
+        raise Wrong("two of its later prices begin at the same time")
     return prices
 
 
@@ -277,7 +270,7 @@ def _micros(row: dict[str, Any], key: str, *, least: int = 0) -> int:
     micros = _decimal(row, key) * MICROS_PER_USD
     if not least <= micros <= MAX_MICROS or micros != int(micros):
         more = "more than 0" if least else "at least 0"
-        raise _Wrong(
+        raise Wrong(
             f"{key} must be {more}, at most 1000, with at most six decimals, not {str(row[key])[:40]}"
         )
     return int(micros)
@@ -290,9 +283,9 @@ def _decimal(row: dict[str, Any], key: str) -> Decimal:
             raise InvalidOperation
         found = Decimal(value.strip() if isinstance(value, str) else value)
     except (InvalidOperation, ValueError):
-        raise _Wrong(f'{key} must be an amount such as "0.035"') from None
+        raise Wrong(f'{key} must be an amount such as "0.035"') from None
     if not found.is_finite() or found.adjusted() > 12 or len(found.as_tuple().digits) > 30:
-        raise _Wrong(f'{key} must be an amount such as "0.035", not {str(value)[:40]}')
+        raise Wrong(f'{key} must be an amount such as "0.035", not {str(value)[:40]}')
     return found
 
 
@@ -302,7 +295,7 @@ def _moment(value: Any) -> datetime:
         return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
     if isinstance(value, date):
         return datetime(value.year, value.month, value.day, tzinfo=UTC)
-    raise _Wrong("from must be a date without quotes: 2026-12-01, or 2026-12-01T09:00:00Z")
+    raise Wrong("from must be a date without quotes: 2026-12-01, or 2026-12-01T09:00:00Z")
 
 
 # --- Routes and parameters ----------------------------------------------------------------------------
@@ -311,7 +304,7 @@ def _routes(variant: dict[str, Any], slug: str, price: PriceEntry | None) -> lis
         return None
     routes = [_route(row, slug, price) for row in _tables(variant, "routes")]
     if len({route.provider for route in routes}) < len(routes):
-        raise _Wrong("two routes to one upstream")
+        raise Wrong("two routes to one upstream")
     return routes
 
 
@@ -319,13 +312,15 @@ def _route(row: dict[str, Any], slug: str, price: PriceEntry | None) -> RouteEnt
     _known(row, _ROUTE_KEYS)
     provider, model = row.get("provider"), row.get("model", slug)
     if not isinstance(provider, str) or not _PROVIDER.fullmatch(provider) or provider == "sandbox":
-        raise _Wrong("each route needs a provider: aigenerate, kie, bfl, openai, or one of yours")
-    if not isinstance(model, str) or not 0 < len(model) <= 200 or _UNFIT.search(model):
-        raise _Wrong(f"the route to {provider} has a model that is no name of at most 200 characters")
+        raise Wrong("each route needs a provider: aigenerate, kie, bfl, openai, or one of yours")
+    if not isinstance(model, str) or not 0 < len(model) <= MAX_NAME:
+        raise Wrong(f"the route to {provider} has a model that is no name of at most {MAX_NAME} characters")
+    fit(model, f"the model of the route to {provider}")
     if price is None and "cost_usd" not in row:
-        raise _Wrong(f"without a price, its route to {provider} needs a cost_usd")
+        raise Wrong(f"without a price, its route to {provider} needs a cost_usd")
     cost = _micros(row, "cost_usd") if "cost_usd" in row else price.micros if price else 0
-    return RouteEntry(provider, model, _table(row, "fixed"), _names(row, "ignores"), cost)
+    position = _position(row, 0) if "position" in row else None
+    return RouteEntry(provider, model, _table(row, "fixed"), _names(row, "ignores"), cost, position)
 
 
 def _without(variant: dict[str, Any]) -> list[str]:
@@ -333,18 +328,13 @@ def _without(variant: dict[str, Any]) -> list[str]:
 
 
 def _names(row: dict[str, Any], key: str) -> list[str]:
-    names = row.get(key, [])
-    if not isinstance(names, list) or not all(
-        isinstance(name, str) and 0 < len(name) <= 200 for name in names
-    ):
-        raise _Wrong(f"{key} must be a list of names")
-    return names
+    return names(row.get(key, []), key)
 
 
 def _tables(row: dict[str, Any], key: str) -> list[dict[str, Any]]:
     rows = row[key]
     if not isinstance(rows, list) or len(rows) > 50 or not all(isinstance(one, dict) for one in rows):
-        raise _Wrong(f"{key} must be a list of at most 50 tables")
+        raise Wrong(f"{key} must be a list of at most 50 tables")
     return rows
 
 
@@ -355,49 +345,7 @@ def _table(row: dict[str, Any], key: str) -> dict[str, Any]:
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
-            raise _Wrong(f"{key} is text, but not JSON") from None
+            raise Wrong(f"{key} is text, but not JSON") from None
     if not isinstance(value, dict):
-        raise _Wrong(f"{key} must be a table")
-    return _plain(value, key)
-
-
-def _plain(value: Any, key: str, depth: int = 0) -> Any:
-    """As JSON has it: Decimals as floats again, and nothing that a database could not keep."""
-    if depth > MAX_DEPTH:
-        raise _Wrong(f"{key} is nested too deeply")
-    if isinstance(value, dict):
-        return {_plain(name, key, depth + 1): _plain(inner, key, depth + 1) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_plain(inner, key, depth + 1) for inner in value]
-    if isinstance(value, Decimal):
-        value = float(value)
-    is_finite = not isinstance(value, float) or abs(value) < 1e300
-    is_small = not isinstance(value, int) or abs(value) < 2**53
-    if (value is not None and not isinstance(value, str | bool | int | float)) or not (
-        is_finite and is_small
-    ):
-        raise _Wrong(f"{key} has a value in it that is neither text, nor a usual number, nor true or false")
-    if isinstance(value, str) and (
-        "\x00" in value or any("\ud800" <= letter <= "\udfff" for letter in value)
-    ):
-        raise _Wrong(f"{key} has a character in it that cannot be kept")
-    return value
-
-
-def parameters(found: dict[str, Any]) -> dict[str, Any]:
-    """The same, where pages and forms can be built from it (see playground/catalog.py); or ValueError in plain words."""
-    ratios = found.get("aspect_ratios", [])
-    if not isinstance(ratios, list) or not all(isinstance(r, str) and _RATIO.fullmatch(r) for r in ratios):
-        raise _Wrong('parameters: aspect_ratios must be a list such as ["1:1", "16:9"]')
-    if not isinstance(found.get("seed", False), bool):
-        raise _Wrong("parameters: seed must be true or false")
-    for name, most in (("prompt", 100_000), ("input_images", 100)):
-        bounds = found.get(name, {})
-        if not isinstance(bounds, dict) or (name in found and not _is_range(bounds, most)):
-            raise _Wrong(f"parameters: {name} must be {{ min = ..., max = ... }} with whole numbers")
-    return found
-
-
-def _is_range(bounds: dict[str, Any], most: int) -> bool:
-    ends = [bounds.get("min"), bounds.get("max")]
-    return all(type(end) is int and 0 <= end <= most for end in ends) and bounds["min"] <= bounds["max"]
+        raise Wrong(f"{key} must be a table")
+    return plain(value, key)

@@ -8,7 +8,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
@@ -17,13 +17,15 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from accounts import credits, desk
-from playground import catalogue_file, upstreams
+from playground import catalogue_values, upstreams
 from playground.admin import catalogue_import
 from playground.admin.dollars import Dollars, dollars, micros
+from playground.admin.values import Json, check_position, check_words, is_names
 from playground.models import Price, Route, Variant, VariantQuerySet
 
 SLACK = timedelta(minutes=5)  # between opening the form and sending it
 SAY_WHY = "Say why, in the field “Reason” at the top: this is about money, and the trail keeps it."
+FIRST = "Nothing was saved: the same was saved a moment ago. Look at what is here now."
 
 
 class Reasoned(forms.BaseInlineFormSet):
@@ -97,6 +99,7 @@ class RouteForm(forms.ModelForm):
         model = Route
         fields = ["provider", "upstream_model", "fixed", "ignores", "position"]
         widgets = {name: forms.Textarea(attrs={"rows": 2}) for name in ("fixed", "ignores")}
+        field_classes = {"fixed": Json, "ignores": Json}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -123,9 +126,17 @@ class RouteForm(forms.ModelForm):
 
     def clean_ignores(self) -> list[str]:
         ignores = self.cleaned_data["ignores"] or []
-        if not isinstance(ignores, list) or not all(isinstance(name, str) and name for name in ignores):
+        if not is_names(ignores):
             raise ValidationError('Must be a list of parameters, such as ["seed"].')
         return ignores
+
+    def clean_position(self) -> int | None:
+        return check_position(self.cleaned_data["position"])
+
+    def clean(self) -> dict[str, Any]:
+        asked = super().clean() or self.cleaned_data
+        check_words(self, ["upstream_model"])
+        return asked
 
     def save(self, commit: bool = True) -> Route:
         self.instance.cost_micros = micros(self.cleaned_data["usd"])
@@ -147,6 +158,7 @@ FIELDS = [
     "slug", "name", "label", "maker", "family", "kind", "resolution", "blurb", "parameters", "aliases", "position",
     "is_live",
 ]  # fmt: skip
+WORDS = ["name", "label", "maker", "family", "resolution", "blurb"]
 
 
 class VariantForm(forms.ModelForm):
@@ -160,10 +172,19 @@ class VariantForm(forms.ModelForm):
     class Meta:
         model = Variant
         fields = FIELDS
+        field_classes = {"parameters": Json, "aliases": Json}
+
+    def clean(self) -> dict[str, Any]:
+        asked = super().clean() or self.cleaned_data
+        check_words(self, WORDS)
+        return asked
+
+    def clean_position(self) -> int | None:
+        return check_position(self.cleaned_data["position"])
 
     def clean_aliases(self) -> list[str]:
         names = self.cleaned_data["aliases"] or []
-        if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        if not is_names(names):
             raise ValidationError('Must be a list of names, such as ["flux-2/pro-text-to-image"].')
         return names
 
@@ -172,7 +193,7 @@ class VariantForm(forms.ModelForm):
         if not isinstance(found, dict):
             raise ValidationError('Must be a table such as {"seed": true}.')
         try:
-            return catalogue_file.parameters(found)
+            return catalogue_values.parameters(found)
         except ValueError as error:
             raise ValidationError(f"{str(error).removeprefix('parameters: ')}.") from error
 
@@ -192,6 +213,13 @@ class VariantDesk(desk.Desk):
     search_help_text = "Words of its name, slug, maker or family."
     inlines = [PriceInline, RouteInline]
     actions = ["switch_on", "switch_off"]
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            return super().changeform_view(request, *args, **kwargs)
+        except IntegrityError:  # by a form that was sent twice, or a colleague's at the same moment
+            self.message_user(request, FIRST, messages.WARNING)
+            return HttpResponseRedirect(request.get_full_path())
 
     def get_queryset(self, request: HttpRequest) -> VariantQuerySet:
         return Variant.objects.priced()

@@ -16,6 +16,7 @@ from accounts import credits, desk
 from playground import seals, upstreams
 from playground.admin import health
 from playground.admin.dollars import Dollars, dollars, micros
+from playground.admin.values import Json
 from playground.models import Job, Upstream
 
 SHOWN_OF_KEY = 4
@@ -59,7 +60,12 @@ class UpstreamForm(forms.ModelForm):
             "at_once_by_model": "Jobs at once, by model",
         }
         widgets = {name: forms.Textarea(attrs={"rows": 3}) for name in ("at_once_by_model", "result_hosts")}
-        field_classes = {"base_url": forms.CharField, "upload_url": forms.CharField}
+        field_classes = {
+            "base_url": forms.CharField,
+            "upload_url": forms.CharField,
+            "at_once_by_model": Json,
+            "result_hosts": Json,
+        }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
