@@ -66,6 +66,20 @@ def test_the_admins_own_log_in_takes_no_password_from_anybody(staff: User, bob: 
     assert other.session[SESSION_OF] == str(bob.pk)
 
 
+def test_the_admin_has_no_page_of_its_own_for_passwords_where_nobody_counts_the_guesses(staff: User) -> None:
+    client = Client()
+    client.force_login(staff)
+    new = {
+        "old_password": PASSWORD,
+        "new_password1": "another-password-1",
+        "new_password2": "another-password-1",
+    }
+    assert client.get("/admin/password_change/")["Location"] == "/accounts/password/change/"
+    assert client.post("/admin/password_change/", new).status_code == 302
+    staff.refresh_from_db()
+    assert staff.check_password(PASSWORD)
+
+
 def test_the_admin_sends_nobody_to_another_site(staff: User) -> None:
     client = Client()
     client.force_login(staff)
@@ -92,7 +106,7 @@ def test_a_password_alone_does_not_open_the_admin_where_a_second_factor_is_set_u
     assert client.get("/admin/").status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/admin/", "/admin/accounts/user/", "/admin/password_change/"])
+@pytest.mark.parametrize("path", ["/admin/", "/admin/accounts/user/", "/admin/mails/"])
 def test_a_session_without_the_second_factor_is_asked_for_it(staff: User, path: str) -> None:
     """One from before it was set up, or from any door that may come: by the factor's page it goes on to the admin."""
     client = Client()

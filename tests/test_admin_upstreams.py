@@ -163,7 +163,19 @@ def test_an_upstream_with_jobs_is_not_deleted(alice: User, desk: Client) -> None
     gone = f"{LIST}{row.pk}/delete/"
     assert desk.post(gone, {"post": "yes"}).status_code == 403
     type(job).objects.update(provider="sandbox")
-    assert desk.post(gone, {"post": "yes"}).status_code == 302
+    assert desk.post(gone, {"post": "yes", "reason": "Not used", "once": "1"}).status_code == 302
+    assert not Upstream.objects.exists()
+
+
+def test_an_upstream_and_its_dollar_limit_go_with_a_reason_alone(desk: Client, charlie: User) -> None:
+    row = Upstream.objects.create(name="house", kind="openai", limit_micros_per_day=5_000_000)
+    gone = f"{LIST}{row.pk}/delete/"
+    assert b"This field is required" in desk.post(gone, {"post": "yes", "reason": " ", "once": "1"}).content
+    assert Upstream.objects.exists()
+    desk.post(gone, {"reason": "Too dear", "once": "1"})
+    entry = LogEntry.objects.get()
+    assert (entry.user, entry.object_repr) == (charlie, "house")
+    assert entry.change_message == "Deleted, with a limit of $5.00 a day: Too dear"
     assert not Upstream.objects.exists()
 
 

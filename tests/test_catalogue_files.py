@@ -229,6 +229,11 @@ def test_nothing_is_applied_without_a_reason(desk: Client) -> None:
     assert everything() == before
 
 
+def test_a_reason_that_is_no_text_is_none(desk: Client) -> None:
+    answer = applied(desk, ONE.replace("%s", 'usd = "1"'), reason="\x00")
+    assert answer.status_code == 422 and b"Say why" in answer.content
+
+
 def test_a_catalogue_that_changed_meanwhile_is_looked_at_again(desk: Client) -> None:
     load_catalogue()
     text = dump().replace('usd = "0.035"', 'usd = "0.04"', 1)

@@ -18,6 +18,7 @@ from tests.fake_stripe import refunded, signed
 
 USD = 1_000_000
 PAYMENT = "pi_1"
+HANDLE = "/admin/accounts/stripeevent/handle/"
 
 
 @pytest.fixture(autouse=True)
@@ -69,9 +70,23 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> StripeEvent:
     return StripeEvent.objects.get(pk=event["id"])
 
 
-def again(desk: Client, *events: StripeEvent) -> str:
-    chosen = {"action": "handle_again", "_selected_action": [event.pk for event in events]}
-    return desk.post("/admin/accounts/stripeevent/", chosen, follow=True).content.decode()
+def again(desk: Client, event: StripeEvent, reason: str = "Stripe was away") -> str:
+    """What the action leads to, filled in and sent."""
+    chosen = {"action": "handle_again", "_selected_action": [event.pk]}
+    asked = desk.post("/admin/accounts/stripeevent/", chosen)
+    at = asked["Location"] if asked.status_code == 302 else f"{HANDLE}?ids={event.pk}"
+    return desk.post(at, {"reason": reason, "once": uuid.uuid4().hex}, follow=True).content.decode()
+
+
+def test_it_is_handled_again_with_a_reason_alone(
+    desk: Client, bought: TopUp, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = broken(monkeypatch)
+    assert "This field is required" in again(desk, event, "")
+    assert Wallet.objects.get(user=alice).posted == 20 * USD
+    again(desk, event)
+    assert Wallet.objects.get(user=alice).posted == 15 * USD
+    assert LogEntry.objects.get(object_id=event.pk).change_message == "Handled again: Stripe was away."
 
 
 def test_what_went_wrong_can_be_handled_again_and_leaves_a_trace(
@@ -79,7 +94,7 @@ def test_what_went_wrong_can_be_handled_again_and_leaves_a_trace(
 ) -> None:
     event = broken(monkeypatch)
     assert event.pk in desk.get("/admin/accounts/stripeevent/?look=open").content.decode()
-    for expected in ("Handled: 1 of 1", "Handled: 0 of 0"):  # the second time there is nothing left to do
+    for expected in ("Handled: 1 of 1", "None was chosen"):  # the second time there is nothing left to do
         assert expected in again(desk, event)
     event.refresh_from_db()
     assert (event.problem, event.handled is not None) == ("", True)
@@ -97,7 +112,8 @@ def test_who_may_only_look_cannot_handle_again(
     bob.user_permissions.add(Permission.objects.get(codename="view_stripeevent"))
     client = Client()
     client.force_login(bob)
-    again(client, event)
+    page = again(client, event)
+    assert "403" in page
     assert Wallet.objects.get(user=alice).posted == 20 * USD
 
 

@@ -9,4 +9,5 @@ __all__ = ["books", "doors", "people", "topups", "trail"]
 admin.site.site_header = admin.site.site_title = "Flux Playground"
 admin.site.index_title = "The operator's desk"
 admin.site.login = gate.login  # type: ignore[method-assign]
+admin.site.password_change = gate.password_change  # type: ignore[method-assign,assignment]
 admin.site.has_permission = gate.has_permission  # type: ignore[method-assign]

@@ -41,6 +41,11 @@ def login(request: HttpRequest, extra_context: Any = None) -> HttpResponse:
 login = never_cache(login)
 
 
+def password_change(request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+    """For `admin.site`: the site's own page, which counts the guesses at the old one and tells the owner by mail."""
+    return HttpResponseRedirect(reverse("account_change_password"))
+
+
 def missing(request: HttpRequest) -> str:
     """The page where the second factor that this session lacks is given or set up; empty where it lacks none.
 

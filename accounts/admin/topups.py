@@ -4,11 +4,13 @@ import logging
 import uuid
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import urlencode
 
-from django.contrib import admin, messages
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest
-from django.utils import timezone
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
@@ -124,19 +126,34 @@ class StripeEventDesk(desk.ReadOnly):
         return request.user.has_perm("accounts.change_stripeevent")
 
     @admin.action(description="Handle the chosen events again", permissions=["operate"])
-    def handle_again(self, request: HttpRequest, queryset: QuerySet[StripeEvent]) -> None:
-        """Those that are not handled yet. What is handled already stays as it is: nothing is booked twice."""
-        chosen = list(queryset.filter(handled=None)[: desk.MOST_AT_ONCE])
-        done = sum(self._handle(request, event) for event in chosen)
-        level = messages.SUCCESS if done == len(chosen) else messages.WARNING
-        self.message_user(request, f"Handled: {done} of {len(chosen)} that were open.", level=level)
+    def handle_again(self, request: HttpRequest, queryset: QuerySet[StripeEvent]) -> HttpResponse:
+        ids = queryset.values_list("pk", flat=True)[: desk.MOST_AT_ONCE]
+        at = reverse("admin:accounts_stripeevent_handle")
+        return HttpResponseRedirect(f"{at}?{urlencode({'ids': ','.join(ids)})}")
 
-    def _handle(self, request: HttpRequest, event: StripeEvent) -> bool:
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.handle_view)
+        return [path("handle/", view, name="accounts_stripeevent_handle"), *super().get_urls()]
+
+    def handle_view(self, request: HttpRequest) -> HttpResponse:
+        """Asks why: it books money. Of what is handled already nothing is booked twice."""
+        if not self.has_operate_permission(request):
+            raise PermissionDenied
+
+        def handle(event: StripeEvent, asked: dict[str, Any]) -> bool:
+            return self._handle(request, event, asked["reason"])
+
+        ids = request.GET.get("ids", "").replace("\x00", "").split(",")[: desk.MOST_AT_ONCE]
+        rows = StripeEvent.objects.filter(pk__in=ids, handled=None).order_by("received")
+        title = "Handle again"
+        return desk.ask(self, request, rows, desk.ReasonForm, handle, title=title, done="Handled")
+
+    def _handle(self, request: HttpRequest, event: StripeEvent, why: str) -> bool:
         try:
             stripe_events.handle(event.pk)
         except Exception:  # the row says what it was
             logger.exception("Stripe event %s could not be handled again", event.pk)
         event.refresh_from_db()
         said = "Handled again" if event.handled else "Handled again, in vain"
-        self.log_change(request, event, f"{said} at {timezone.now():%H:%M:%S} UTC. {event.problem}".strip())
+        self.log_change(request, event, f"{said}: {why}. {event.problem}".strip())
         return event.handled is not None

@@ -72,7 +72,7 @@ class Pages:
         if request.method != "POST" or not form.is_valid():
             return self._page(request, form=form, status=422 if form.is_bound else 200)
         asked = form.cleaned_data
-        why = forms.CharField(max_length=200, required=False).clean(request.POST.get("reason", "")[:200])
+        why = request.POST.get("reason", "").replace("\x00", "").strip()[:200]
         if "apply" not in request.POST or not why:
             missing = (
                 "Say why: prices are money, and the trail keeps the reason."

@@ -6,13 +6,15 @@ from urllib.parse import urlsplit
 
 from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import ValidationError
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path
 from django.utils.decorators import method_decorator
 from django.views.decorators.debug import sensitive_post_parameters
 
-from accounts import credits, desk
+from accounts import credits, desk, trail
+from accounts.admin.people import staff
 from playground import seals, upstreams
 from playground.admin import health
 from playground.admin.dollars import Dollars, dollars, micros
@@ -199,6 +201,21 @@ class UpstreamDesk(desk.Desk):
         return {
             name: action for name, action in super().get_actions(request).items() if name != "delete_selected"
         }
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        """Asks why: with the row goes its dollar limit, while a key in the environment goes on spending."""
+        row = self.get_object(request, unquote(object_id))
+        if not self.has_delete_permission(request, row):
+            raise PermissionDenied
+
+        def delete(row: Upstream, asked: dict[str, Any]) -> bool:
+            limit = f", with a limit of {self.limit(row)} a day"
+            trail.log(staff(request), row, f"Deleted{limit}: {asked['reason']}", trail.DELETION)
+            return bool(Upstream.objects.filter(pk=row.pk).delete()[0])
+
+        rows = Upstream.objects.filter(pk=row.pk) if row else Upstream.objects.none()
+        title, done = "Delete upstream", "Upstreams deleted"
+        return desk.ask(self, request, rows, desk.ReasonForm, delete, title=title, done=done)
 
     @method_decorator(sensitive_post_parameters("key"))
     def changeform_view(self, *args: Any, **kwargs: Any) -> HttpResponse:
