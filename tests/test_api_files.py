@@ -7,12 +7,13 @@ from io import BytesIO
 from typing import Any
 
 import pytest
+from django.core.cache import cache
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test.client import BOUNDARY, MULTIPART_CONTENT, encode_multipart
 
 from accounts.models import User
 from playground import images, uploads
-from playground.api import files, places
+from playground.api import files, inputs, places
 from playground.api.errors import Problem
 from playground.models import Job, Upload
 from tests.calling import Api
@@ -215,6 +216,20 @@ def test_the_pictures_of_an_account_are_counted_together(api: Api, alice: User, 
     api.client.force_login(alice)
     page = api.client.post("/uploads/", {"file": BytesIO(photo("blue"))})
     assert page.status_code == 429
+
+
+def test_who_sends_several_at_once_waits_for_their_turn(api: Api, alice: User, monkeypatch: Any) -> None:
+    """A client that has eight references sends them together; each is looked at after the one before."""
+    looks = f"uploads:decoding:{alice.pk}"
+    cache.add(looks, 1)
+    monkeypatch.setattr(inputs.time, "sleep", lambda _: cache.delete(looks))
+    assert sent(api).status_code == 200
+    cache.add(looks, 1)
+    monkeypatch.setattr(inputs.time, "sleep", lambda _: None)
+    monkeypatch.setattr(inputs, "TURN_WITHIN_S", 0.01)
+    late = sent(api, photo("blue"))
+    assert late.status_code == 503 and late["Retry-After"] == "2" and Upload.objects.count() == 1
+    cache.delete(looks)
 
 
 def test_the_quota_is_said(api: Api, settings: Any) -> None:

@@ -2,19 +2,28 @@
 
 import base64
 import binascii
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from urllib.parse import SplitResult, urlsplit
 
 from django.conf import settings
 
-from playground import images, result_links, uploads
+from playground import images, result_links, turnstile, uploads
 from playground.api.auth import Caller
 from playground.api.errors import Problem
+from playground.api.places import Places
 from playground.models import Upload
 
 MOST_URL = 2000
 MOST_INPUTS = 8
+# Pictures of one account are looked at one after another, and a client that has eight sends them all at once.
+TURN_WITHIN_S, PAUSE_S = 20.0, 0.05
+_waiting = Places(
+    32,
+    each=MOST_INPUTS,
+    words="Other input pictures of yours are being looked at. Try again in a few seconds.",
+)
 
 
 def inputs_of(caller: Caller, urls: Sequence[str], param: str) -> tuple[list[Upload], tuple[str, ...]]:
@@ -82,7 +91,7 @@ def _result(caller: Caller, signed: str, param: str) -> Upload:
         gone = "This result is gone, is not yours, or its address is older than 24 hours: ask recordInfo for a fresh one."
         raise Problem("input_refused", gone, param=param)
     with _refusals(param):
-        return uploads.take_picture(caller.user, picture)
+        return _in_turn(caller.user.pk, lambda: uploads.take_picture(caller.user, picture))
 
 
 def _decoded(url: str, param: str) -> bytes:
@@ -96,9 +105,30 @@ def _decoded(url: str, param: str) -> bytes:
 
 
 def taken(caller: Caller, data: bytes, param: str) -> Upload:
-    """The upload of these bytes. Raises Problem."""
+    """The upload of these bytes. Raises Problem. Not inside a transaction."""
     with _refusals(param):
-        return uploads.take(caller.user, data)
+        return _in_turn(caller.user.pk, lambda: uploads.take(caller.user, data))
+
+
+def _in_turn(user_id: int, take: Callable[[], Upload]) -> Upload:
+    """What `take` takes, once others of the account have had their turn. Waits out of everybody's way.
+
+    Raises Problem where too many wait, and images.Busy after 20 s.
+    """
+    try:
+        return take()
+    except images.Busy:
+        pass
+    until = time.monotonic() + TURN_WITHIN_S
+    with _waiting.one(user_id):
+        while True:
+            with turnstile.stepped_aside():
+                time.sleep(PAUSE_S)
+            try:
+                return take()
+            except images.Busy:
+                if time.monotonic() > until:
+                    raise
 
 
 @contextmanager
