@@ -78,6 +78,7 @@ def test_an_edit_keeps_the_shape_of_its_picture(api: Api) -> None:
 
 NAUGHTY = [
     ({"prompt": ""}, "prompt"),
+    ({"uploadCn": "x" * 5000}, "uploadCn"),
     ({"prompt": None}, "prompt"),
     ({"model": "flux-2/pro-text-to-image"}, "model"),
     ({"aspectRatio": "3:2"}, "aspectRatio"),

@@ -62,6 +62,22 @@ def test_kies_names_mean_the_same_variants(api: Api, model: str, more: dict[str,
     assert Job.objects.get().variant.slug.endswith(slug)
 
 
+def test_what_known_clients_always_send_is_taken(api: Api) -> None:
+    """`auto` is listed for text-to-image in some of kie.ai's pages, and the last ones are of the Kontext route."""
+    more = {"aspect_ratio": "auto", "nsfw_checker": False, "uploadCn": False, "watermark": "", "seed": "7"}
+    response = api.post(CREATE, {"model": PRO, "input": {"prompt": "a fox", **more}, "callBackUrl": ""})
+    assert response.status_code == 200, response.json()
+    assert Job.objects.get().params["aspect_ratio"] == "1:1"
+
+
+def test_blanks_around_a_prompt_are_neither_counted_nor_kept(api: Api) -> None:
+    text = json.dumps({"prompt": "a fox" + " " * 20_000}) + " " * 20_000
+    for wanted in (json.loads(text), text):
+        response = api.post(CREATE, {"model": PRO, "input": wanted})
+        job = Job.objects.get(pk=response.json()["data"]["taskId"])
+        assert job.run.prompt == "a fox" and job.asked == {"model": PRO, "input": {"prompt": "a fox"}}
+
+
 def test_a_task_is_told_from_the_first_moment_on(api: Api) -> None:
     task = api.create(callBackUrl="https://example.com/hook").json()["data"]["taskId"]
     body = api.get(RECORD, {"taskId": task}).json()
@@ -155,6 +171,13 @@ NAUGHTY = [
     ),
     ({"model": "flux-2/pro", "input": {"prompt": "a fox"}}, 422, "model"),
     ({"model": PRO, "input": {"prompt": "a fox"}, "callBackUrl": "http://10.0.0.1/"}, 422, "callBackUrl"),
+    ({"model": PRO, "input": {"prompt": "a fox"}, "metadata": "x" * 5000}, 422, "metadata"),
+    ({"model": PRO, "input": {"prompt": "a fox", "uploadCn": [0] * 5000}}, 422, "input.uploadCn"),
+    ({"model": PRO, "input": {"prompt": "a fox", "resolution": "1K" + " " * 5000}}, 422, "input.resolution"),
+    ({"model": PRO, "input": {"prompt": "a fox", "aspect_ratio": "x" * 5000}}, 422, "input.aspect_ratio"),
+    ({"model": PRO, "input": {"prompt": "a fox", "seed": " " * 5000 + "7"}}, 422, "input.seed"),
+    ({"model": PRO, "input": {"prompt": "a fox", "watermark": "mine"}}, 422, "input.watermark"),
+    ({"model": KONTEXT, "input": {"prompt": "a fox", "resolution": "2K"}}, 422, "input.resolution"),
 ]
 
 

@@ -4,13 +4,18 @@ A name that a call does not have is refused, unless it is one of those at the en
 they change nothing.
 """
 
+import json
 import re
 from typing import Annotated, Any, Literal
 
 from ninja import Schema
-from pydantic import AliasChoices, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, ConfigDict, Field, field_validator
 
 from playground.api import written
+
+# What a call says is kept with its tasks and told in each of their records.
+MOST_UNUSED = 4096
+MOST_WORD = 100  # of what is one of a few words, or a number
 
 
 def _listed(value: Any) -> Any:
@@ -27,6 +32,8 @@ def _text(value: Any) -> Any:
 def _number(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError("it is a whole number, not true or false")
+    if isinstance(value, str) and len(value) > MOST_WORD:
+        raise ValueError("it is a whole number")
     return value
 
 
@@ -43,6 +50,21 @@ def _or(usual: Any) -> Any:
     return read
 
 
+def _short(value: Any) -> Any:
+    if len(json.dumps(value)) > MOST_UNUSED:
+        raise ValueError(f"it may have {MOST_UNUSED:,} characters, as it is written in JSON")
+    return value
+
+
+Unused = Annotated[Any, AfterValidator(_short)]
+
+
+def _nothing(value: Any) -> Any:
+    if value not in (None, ""):
+        raise ValueError("watermarks are not supported: leave it out, or empty")
+    return value
+
+
 class TaskInput(Schema):
     """What the picture is to be."""
 
@@ -54,12 +76,13 @@ class TaskInput(Schema):
     )
     aspect_ratio: Annotated[str, BeforeValidator(_text)] = Field(
         "",
+        max_length=MOST_WORD,
         description="1:1, 4:3, 3:4, 16:9, 9:16, 3:2, 2:3 or 21:9, as the model makes them; `auto` is the shape of the first input picture.",
         validation_alias=AliasChoices("aspect_ratio", "aspectRatio", "image_size"),
         examples=["16:9"],
     )
     resolution: Annotated[str, BeforeValidator(_text)] = Field(
-        "", description="1K or 2K, for a model name that has both; the usual is 1K."
+        "", max_length=MOST_WORD, description="1K or 2K, for a model name that has both; the usual is 1K."
     )
     input_urls: Annotated[list[str], BeforeValidator(_listed)] = Field(
         [],
@@ -73,29 +96,36 @@ class TaskInput(Schema):
     )
     output_format: Annotated[str, BeforeValidator(_text)] = Field(
         "",
+        max_length=MOST_WORD,
         description="png, jpeg or webp for the result's address; the model's own where it is left out.",
         validation_alias=AliasChoices("output_format", "outputFormat"),
     )
     # Known clients send these, and here they change nothing.
-    nsfw_checker: Any = Field(None, description="Taken and not used: the model's own filter is always on.")
-    prompt_upsampling: Any = Field(
+    nsfw_checker: Unused = Field(None, description="Taken and not used: the model's own filter is always on.")
+    prompt_upsampling: Unused = Field(
         None,
         description="Taken and not used.",
         validation_alias=AliasChoices("prompt_upsampling", "promptUpsampling"),
     )
-    safety_tolerance: Any = Field(
+    safety_tolerance: Unused = Field(
         None,
         description="Taken and not used.",
         validation_alias=AliasChoices("safety_tolerance", "safetyTolerance"),
     )
-    enable_translation: Any = Field(
+    enable_translation: Unused = Field(
         None,
         description="Taken and not used.",
         validation_alias=AliasChoices("enable_translation", "enableTranslation"),
     )
+    upload_cn: Unused = Field(
+        None, description="Taken and not used.", validation_alias=AliasChoices("upload_cn", "uploadCn")
+    )
+    watermark: Annotated[Any, BeforeValidator(_nothing)] = Field(
+        None, description="Not supported: leave it out, or empty."
+    )
 
 
-def _from_json(value: Any) -> Any:
+def from_json(value: Any) -> Any:
     """Some clients send the object as text."""
     if isinstance(value, str):
         try:
@@ -114,7 +144,7 @@ class CreateTask(Schema):
     )
 
     model: str = Field(description="A name from GET /api/v1/models, or kie.ai's name for the same model.")
-    input: Annotated[TaskInput, BeforeValidator(_from_json)]
+    input: Annotated[TaskInput, BeforeValidator(from_json)]
     call_back_url: Annotated[str, BeforeValidator(_text)] = Field(
         "",
         description="A public https address that is told of the end.",
@@ -126,8 +156,10 @@ class CreateTask(Schema):
         description="Your own id of this call: it works as an Idempotency-Key. Our id of the task is another one.",
         validation_alias=AliasChoices("taskId", "task_id"),
     )
-    progress_call_back_url: Any = Field(None, description="Taken and not used.", alias="progressCallBackUrl")
-    metadata: Any = Field(None, description="Taken and not used.")
+    progress_call_back_url: Unused = Field(
+        None, description="Taken and not used.", alias="progressCallBackUrl"
+    )
+    metadata: Unused = Field(None, description="Taken and not used.")
 
 
 _SIZE = re.compile(r"([1-9]\d{1,4})x([1-9]\d{1,4})")
@@ -150,7 +182,9 @@ class ImageBody(Schema):
         examples=["1024x1024"],
     )
     response_format: Annotated[Literal["url", "b64_json"], BeforeValidator(_or("url"))] = "url"
-    output_format: Annotated[str, BeforeValidator(_text)] = Field("", description="png, jpeg or webp.")
+    output_format: Annotated[str, BeforeValidator(_text)] = Field(
+        "", max_length=MOST_WORD, description="png, jpeg or webp."
+    )
     background: Annotated[Literal["", "auto", "opaque"], BeforeValidator(_text)] = Field(
         "", description="These models make no transparent pictures."
     )
@@ -159,22 +193,22 @@ class ImageBody(Schema):
     )
     partial_images: Annotated[Literal[0], BeforeValidator(_or(0))] = Field(0, description="Not supported.")
     aspect_ratio: Annotated[str, BeforeValidator(_text)] = Field(
-        "", description="Instead of `size`: 16:9 and so on."
+        "", max_length=MOST_WORD, description="Instead of `size`: 16:9 and so on."
     )
     resolution: Annotated[str, BeforeValidator(_text)] = Field(
-        "", description="1K or 2K, for a name that has both."
+        "", max_length=MOST_WORD, description="1K or 2K, for a name that has both."
     )
     seed: Annotated[int | None, BeforeValidator(_number)] = Field(None, description="0 to 4,294,967,295.")
     call_back_url: Annotated[str, BeforeValidator(_text)] = Field(
         "", alias="callBackUrl", description="A public https address that is told of the end, too."
     )
     # OpenAI's own that change nothing here.
-    quality: Any = Field(None, description="Taken and not used.")
-    style: Any = Field(None, description="Taken and not used.")
-    user: Any = Field(None, description="Taken and not used.")
-    moderation: Any = Field(None, description="Taken and not used: the model's own filter is always on.")
-    output_compression: Any = Field(None, description="Taken and not used.")
-    nsfw_checker: Any = Field(None, description="Taken and not used.")
+    quality: Unused = Field(None, description="Taken and not used.")
+    style: Unused = Field(None, description="Taken and not used.")
+    user: Unused = Field(None, description="Taken and not used.")
+    moderation: Unused = Field(None, description="Taken and not used: the model's own filter is always on.")
+    output_compression: Unused = Field(None, description="Taken and not used.")
+    nsfw_checker: Unused = Field(None, description="Taken and not used.")
 
     @field_validator("size")
     @classmethod
@@ -207,7 +241,7 @@ class ImageGeneration(ImageBody):
 class ImageEdit(ImageBody):
     """The fields beside the files of a multipart body; all are text there."""
 
-    input_fidelity: Any = Field(None, description="Taken and not used.")
+    input_fidelity: Unused = Field(None, description="Taken and not used.")
 
     @classmethod
     def request_body(cls) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pydantic import AliasChoices, ConfigDict, Field
 from playground import catalog, records
 from playground.api import envelopes, idempotency, inputs, limits, ordering, tasks
 from playground.api.auth import Caller, caller
+from playground.api.bodies import MOST_WORD, Unused
 from playground.api.errors import Problem
 from playground.api.schemas import CreatedReply
 from playground.models import Job, Upload
@@ -55,6 +56,7 @@ class Generate(Schema):
     aspect_ratio: str | None = Field(
         None,
         alias="aspectRatio",
+        max_length=MOST_WORD,
         description="21:9, 16:9, 4:3, 1:1, 3:4 or 9:16. Left out it is 16:9, and for an edit the picture's own.",
     )
     output_format: str | None = Field(None, alias="outputFormat", description="jpeg, the usual, or png.")
@@ -70,9 +72,9 @@ class Generate(Schema):
     )
     watermark: str | None = Field(None, description="Not supported: leave it out.")
     # Known clients send these, and here they change nothing.
-    enable_translation: Any = Field(None, alias="enableTranslation", description="Taken and not used.")
-    upload_cn: Any = Field(None, alias="uploadCn", description="Taken and not used.")
-    prompt_upsampling: Any = Field(None, alias="promptUpsampling", description="Taken and not used.")
+    enable_translation: Unused = Field(None, alias="enableTranslation", description="Taken and not used.")
+    upload_cn: Unused = Field(None, alias="uploadCn", description="Taken and not used.")
+    prompt_upsampling: Unused = Field(None, alias="promptUpsampling", description="Taken and not used.")
 
 
 @router.post("/flux/kontext/generate", response={200: CreatedReply}, operation_id="kontextGenerate")

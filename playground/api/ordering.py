@@ -44,9 +44,12 @@ def variant_of(name: str, resolution: str, *, has_inputs: bool, param: str = "in
         found = _called(name, on_offer, has_inputs=has_inputs)
     if not found:
         raise Problem("model_not_found", _no_such_model(name, on_offer), param="model")
-    fitting = [variant for variant in found if variant.resolution in (wanted or "1K", "")]
+    takes = {wanted or "1K"} | (
+        {""} if wanted in ("", "1K") else set()
+    )  # "": a model that decides, and makes about 1K
+    fitting = [variant for variant in found if variant.resolution in takes]
     if not fitting and (wanted or len(found) > 1):
-        makes = ", ".join(sorted({variant.resolution for variant in found}))
+        makes = ", ".join(sorted({variant.resolution for variant in found})) or "pictures of its own size"
         raise Problem("invalid_parameter", f"{name} makes {makes}, not {resolution}.", param=param)
     return (fitting or found)[0]
 
@@ -68,7 +71,7 @@ def _called(name: str, on_offer: Sequence[Variant], *, has_inputs: bool) -> list
 
 def _no_such_model(name: str, on_offer: Sequence[Variant]) -> str:
     known = {called: called for variant in on_offer for called in (variant.slug, *variant.aliases)}
-    near = difflib.get_close_matches(name[:200], known, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(name[:200].strip().lower(), known, n=1, cutoff=0.6)
     hint = f" Did you mean {near[0]}?" if near else ""
     return f"There is no model {name[:100]!r} on offer.{hint} GET /api/v1/models lists them all."
 
@@ -126,7 +129,7 @@ def submit(
     try:
         return orders.submit_call(
             call,
-            prompt=prompt,
+            prompt=prompt.strip(),
             variant=variant,
             aspect_ratio=aspect_ratio or usual_ratio(variant),
             seed=seed,
@@ -146,14 +149,19 @@ def format_of(name: str, param: str | None) -> str:
 
 
 def _kept(asked: Any) -> Any:
-    """What is kept of a call and told again in each record: all but the pictures that stood in it as data: URLs."""
+    """What is kept of a call and told again in each record: all but the pictures that stood in it as data: URLs, and
+    the blanks around the prompt, which are not counted among its characters."""
     if isinstance(asked, dict):
-        return {name: value if name == "prompt" else _kept(value) for name, value in asked.items()}
+        return {name: _stripped(value) if name == "prompt" else _kept(value) for name, value in asked.items()}
     if isinstance(asked, list):
         return [_kept(one) for one in asked]
     if isinstance(asked, str) and asked.startswith("data:") and len(asked) > _SHOWN:
         return f"{asked[:_SHOWN]}... ({len(asked):,} characters)"
     return asked
+
+
+def _stripped(text: Any) -> Any:
+    return text.strip() if isinstance(text, str) else text
 
 
 def usual_ratio(variant: Variant) -> str:

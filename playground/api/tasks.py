@@ -10,10 +10,10 @@ from django.http import HttpRequest, JsonResponse
 from ninja import Query, Router, Schema
 from pydantic import ConfigDict, Field
 
-from playground import callbacks, jobs, records
+from playground import callbacks, catalog, jobs, records
 from playground.api import envelopes, idempotency, limits, ordering
 from playground.api.auth import Caller, caller
-from playground.api.bodies import CreateTask
+from playground.api.bodies import CreateTask, TaskInput, from_json
 from playground.api.errors import Problem
 from playground.api.inputs import inputs_of
 from playground.api.schemas import CreatedReply, RecordReply, RecordsReply
@@ -80,9 +80,9 @@ def create_task(request: HttpRequest, body: CreateTask) -> JsonResponse:
 
 
 def asked_for(request: Any) -> dict[str, Any]:
-    """The body as it came, which the first parser has left on the request."""
+    """The body as it came, which the first parser has left on the request; `input` as the object that its text meant."""
     body: dict[str, Any] = request.asked
-    return body
+    return {**body, "input": from_json(body["input"])} if isinstance(body.get("input"), str) else body
 
 
 def _create(
@@ -101,13 +101,18 @@ def _create(
         variant=variant,
         prompt=wanted.prompt,
         asked=asked_for(request),
-        aspect_ratio=wanted.aspect_ratio,
+        aspect_ratio=_ratio(wanted),
         seed=wanted.seed,
         output_format=wanted.output_format,
         inputs=inputs,
         sources=sources,
         callback_url=body.call_back_url,
     )
+
+
+def _ratio(wanted: TaskInput) -> str:
+    """`auto` without a picture to follow, which some of kie.ai's pages list, is the usual."""
+    return "" if wanted.aspect_ratio == catalog.AUTO and not wanted.input_urls else wanted.aspect_ratio
 
 
 @router.get("/jobs/recordInfo", response={200: RecordReply}, operation_id="recordInfo")
