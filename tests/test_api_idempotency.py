@@ -1,6 +1,7 @@
 """The same call is done once, however often and however fast it is sent."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import time_machine
@@ -9,10 +10,11 @@ from django.utils import timezone
 
 from accounts import ledger
 from accounts.models import User
-from playground import orders
-from playground.models import IdempotentCall, Job
+from playground import orders, uploads
+from playground.models import IdempotentCall, Job, Upload
 from tests.calling import Api
-from tests.making import give, load_catalogue
+from tests.making import EDIT, give, load_catalogue
+from tests.pictures import photo
 
 
 @pytest.fixture
@@ -27,6 +29,28 @@ def test_the_same_key_and_body_get_the_first_reply(api: Api, alice: User) -> Non
     assert first.json() == again.json() and again["Idempotent-Replayed"] == "true"
     assert "Idempotent-Replayed" not in first
     assert Job.objects.count() == 1 and ledger.wallet_of(alice).held == 35_000
+
+
+def test_a_repeat_is_answered_also_where_nothing_more_may_be_begun(api: Api, settings: Any) -> None:
+    settings.API_RATE_LIMIT = (1, 10)
+    first, again = (api.create(headers={"Idempotency-Key": "one"}) for _ in range(2))
+    assert first.json() == again.json() and again["Idempotent-Replayed"] == "true"
+    assert api.create("a bear", headers={"Idempotency-Key": "one"}).status_code == 422
+    assert api.create(headers={"Idempotency-Key": "two"}).status_code == 429
+    assert api.create().status_code == 429 and Job.objects.count() == 1
+
+
+@pytest.mark.parametrize("path", ["/api/v1/jobs/createTask", "/api/v1/flux/kontext/generate"])
+def test_a_repeat_is_answered_also_when_its_input_pictures_are_gone(api: Api, alice: User, path: str) -> None:
+    url = uploads.link(uploads.take(alice, photo()), "http://testserver")
+    body: dict[str, Any] = {"model": EDIT, "input": {"prompt": "a fox", "input_urls": [url]}}
+    if "kontext" in path:
+        body = {"prompt": "a fox", "inputImage": url}
+    first = api.post(path, body, **{"Idempotency-Key": "one"})
+    Upload.objects.update(key="")
+    again = api.post(path, body, **{"Idempotency-Key": "one"})
+    assert first.status_code == 200 and first.json() == again.json()
+    assert api.post(path, body).status_code == 422 and Job.objects.count() == 1
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,11 @@ from typing import Any
 
 from django.db import OperationalError, connection, transaction
 from django.http import HttpRequest
+from django.utils import timezone
 
 from accounts import rows
-from playground.api.auth import caller
+from playground.api import limits
+from playground.api.auth import Caller, caller
 from playground.api.errors import Problem
 from playground.ids import new_id
 from playground.models import IdempotentCall
@@ -65,6 +67,29 @@ def digest(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
+def admitted(
+    request: Caller, key: str, route: str, asked: Any, *, has_inputs: bool
+) -> tuple[Made | None, dict[str, str]]:
+    """Counts a create and returns the headers that say what is left; or what the same call made before, where it may
+    not be begun once more: too many others are, or its input pictures may be gone by now. Raises Problem.
+    """
+    if has_inputs and (made := _before(request.user.pk, key, route, asked)):
+        return made, {}
+    try:
+        return None, limits.count_create(request.auth)
+    except Problem:
+        if made := _before(request.user.pk, key, route, asked):
+            return made, {}
+        raise
+
+
+def _before(user_id: int, key: str, route: str, asked: Any) -> Made | None:
+    since = timezone.now() - IdempotentCall.KEPT
+    calls = IdempotentCall.objects.filter(user_id=user_id, created__gte=since)
+    known = calls.filter(key=digest(route, key)).first() if key else None
+    return _made(known, digest(asked)) if known else None
+
+
 def once(
     user_id: int,
     key: str,
@@ -109,8 +134,11 @@ def _is_first(call: IdempotentCall) -> bool:
 
 
 def _known(call: IdempotentCall) -> Made:
-    known = IdempotentCall.objects.get(user_id=call.user_id, key=call.key)
-    if known.asked != call.asked:
+    return _made(IdempotentCall.objects.get(user_id=call.user_id, key=call.key), call.asked)
+
+
+def _made(known: IdempotentCall, asked: str) -> Made:
+    if known.asked != asked:
         words = "This Idempotency-Key was used for a call with another body. Use a new key for a new call."
         raise Problem("idempotency_conflict", words, param="Idempotency-Key")
     return Made(tuple(known.job_ids), is_replay=True)

@@ -12,7 +12,7 @@ from ninja import Query, Router, Schema
 from pydantic import AliasChoices, ConfigDict, Field
 
 from playground import catalog, records
-from playground.api import envelopes, idempotency, inputs, limits, ordering, tasks
+from playground.api import envelopes, idempotency, inputs, ordering, tasks
 from playground.api.auth import Caller, caller
 from playground.api.bodies import MOST_WORD, Unused
 from playground.api.errors import Problem
@@ -81,16 +81,12 @@ class Generate(Schema):
 def generate(request: HttpRequest, body: Generate) -> JsonResponse:
     """Starts one picture of FLUX.1 Kontext. Ask for it with record-info, or be told at `callBackUrl`."""
     asked = caller(request)
-    headers = limits.count_create(asked.auth)
-    _check(body)
-    pictures = inputs.input_of(asked, body.input_image or "", "inputImage")
-    made = idempotency.once(
-        asked.user.pk,
-        idempotency.key_of(request),
-        ROUTE,
-        tasks.asked_for(request),
-        lambda ids: _create(asked, ids, body, *pictures),
-    )
+    call = idempotency.key_of(request), ROUTE, tasks.asked_for(request)
+    made, headers = idempotency.admitted(asked, *call, has_inputs=bool(body.input_image))
+    if made is None:
+        _check(body)
+        pictures = inputs.input_of(asked, body.input_image or "", "inputImage")
+        made = idempotency.once(asked.user.pk, *call, lambda ids: _create(asked, ids, body, *pictures))
     return envelopes.success({"taskId": made.job_ids[0]}, headers=headers | made.headers)
 
 

@@ -11,7 +11,7 @@ from ninja import Query, Router, Schema
 from pydantic import ConfigDict, Field
 
 from playground import callbacks, catalog, jobs, records
-from playground.api import envelopes, idempotency, limits, ordering
+from playground.api import envelopes, idempotency, ordering
 from playground.api.auth import Caller, caller
 from playground.api.bodies import CreateTask, TaskInput, from_json
 from playground.api.errors import Problem
@@ -70,12 +70,11 @@ def check_callback(url: str, param: str = "callBackUrl") -> None:
 def create_task(request: HttpRequest, body: CreateTask) -> JsonResponse:
     """Starts one picture. Answers at once; the picture is asked for with recordInfo, or told to `callBackUrl`."""
     asked = caller(request)
-    headers = limits.count_create(asked.auth)
-    key = idempotency.key_of(request, body.task_id)
-    pictures = inputs_of(asked, body.input.input_urls, "input.input_urls")
-    made = idempotency.once(
-        asked.user.pk, key, "createTask", asked_for(request), lambda ids: _create(asked, ids, body, *pictures)
-    )
+    call = idempotency.key_of(request, body.task_id), "createTask", asked_for(request)
+    made, headers = idempotency.admitted(asked, *call, has_inputs=bool(body.input.input_urls))
+    if made is None:
+        pictures = inputs_of(asked, body.input.input_urls, "input.input_urls")
+        made = idempotency.once(asked.user.pk, *call, lambda ids: _create(asked, ids, body, *pictures))
     return envelopes.success({"taskId": made.job_ids[0]}, headers=headers | made.headers)
 
 
