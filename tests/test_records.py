@@ -74,6 +74,15 @@ def test_a_failure_has_a_code_and_plain_words_and_costs_nothing(rich: User, fail
     assert said["failMsg"].endswith(".") and "their words" not in said["failMsg"] and said["resultJson"] == ""
 
 
+def test_of_input_pictures_it_says_which_one_and_why(rich: User) -> None:
+    job = leased(job_for(rich))
+    assert jobs.fail(job, "input_unreachable", "Input picture 2: example.com answered 404")
+    looked = records.find(job.pk, rich.pk, is_test=False)
+    assert looked and records.record(looked, BASE)["failMsg"] == (
+        "An input picture could not be fetched from its address. Input picture 2: example.com answered 404."
+    )
+
+
 def test_a_cancelled_one_says_so(rich: User) -> None:
     job = job_for(rich)
     assert jobs.cancel(job, by=rich)
