@@ -10,11 +10,12 @@ import redis
 import time_machine
 from django.test import RequestFactory
 from django.utils import timezone
+from limits import RateLimitItemPerSecond
 
 from accounts import keys
 from accounts.models import ApiKey, User
 from playground import checks
-from playground.api import limits
+from playground.api import limits, windows
 from playground.api.errors import Problem
 from playground.models import Job
 from tests.calling import Api
@@ -95,6 +96,23 @@ def test_no_more_get_through_at_once(alice: User, settings: Any, store: str) -> 
     with ThreadPoolExecutor(16) as threads:
         assert sum(threads.map(passes, range(100))) == 20
     limits.forget()
+
+
+def test_room_is_made_of_windows_that_are_over_and_of_no_others(monkeypatch: Any) -> None:
+    """Guessing keys is counted for a minute, though ten seconds are over for those who have one."""
+    monkeypatch.setattr(windows, "MOST_KEYS", 2)
+    minute, seconds = (RateLimitItemPerSecond(1, length, namespace=str(length)) for length in (60, 10))
+    counter, start = windows.Windows(), timezone.now()
+    for after, item, who, full in (
+        (0, minute, "Bob", None),
+        (0, seconds, "Alice", None),
+        (11, seconds, "Charlie", None),
+    ):
+        with time_machine.travel(start + timedelta(seconds=after)):
+            assert counter.count([(item, who)]).full is full
+    assert len(counter._hits) == 2
+    with time_machine.travel(start + timedelta(seconds=12)):
+        assert counter.count([(minute, "Bob")]).full == 0
 
 
 def test_a_store_that_is_away_stops_nobody(alice: User, settings: Any) -> None:

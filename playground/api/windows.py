@@ -42,6 +42,8 @@ class Windows:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._hits: dict[str, deque[float]] = defaultdict(deque)
+        self._most = MOST_KEYS
+        self._over: dict[str, float] = {}  # when the newest of a window's calls has left it
 
     def count(self, asked: Sequence[Asked]) -> Counted:
         now = time.time()
@@ -50,10 +52,11 @@ class Windows:
             taking = zip(asked, windows, strict=True)
             full = next((n for n, ((item, _), hits) in enumerate(taking) if len(hits) >= item.amount), None)
             if full is None:
-                for hits in windows:
+                for (item, who), hits in zip(asked, windows, strict=True):
                     hits.append(now)
-            if len(self._hits) > MOST_KEYS:
-                self._forget_old(now - max(item.get_expiry() for item, _ in asked))
+                    self._over[item.key_for(who)] = now + item.get_expiry()
+            if len(self._hits) > self._most:
+                self._forget_old(now)
             return Counted(
                 full, [_stats(item, hits, now) for (item, _), hits in zip(asked, windows, strict=True)]
             )
@@ -64,9 +67,12 @@ class Windows:
             hits.popleft()
         return hits
 
-    def _forget_old(self, before: float) -> None:
-        for key in [key for key, hits in self._hits.items() if not hits or hits[-1] <= before]:
+    def _forget_old(self, now: float) -> None:
+        """Looks at all of them, so not again before there are twice as many as are left."""
+        for key in [key for key in self._hits if self._over.get(key, 0) <= now]:
             del self._hits[key]
+            self._over.pop(key, None)
+        self._most = max(MOST_KEYS, 2 * len(self._hits))
 
 
 def _stats(item: RateLimitItem, hits: deque[float], now: float) -> tuple[int, float]:
