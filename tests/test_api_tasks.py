@@ -1,5 +1,6 @@
 """createTask, recordInfo, cancel and the list: the shape that other people's clients know."""
 
+import gzip
 import io
 import json
 import uuid
@@ -207,6 +208,31 @@ def test_a_body_that_is_no_json_object_is_refused(api: Api, body: bytes) -> None
     response = api.client.post(CREATE, body, content_type="application/json", headers=api.headers({}))
     assert response.status_code in (400, 422)
     assert error(response)["code"] in ("invalid_json", "invalid_parameter", "missing_parameter")
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "words"),
+    [
+        (b'{"model": "x",}', "invalid_json", "in line 1, column 15"),
+        (b'{"model": "\xff"}', "invalid_json", "not UTF-8"),
+        (b'{"model": ' + b"9" * 5000 + b"}", "invalid_json", "more than 1,000 digits"),
+        (b'{"model": -Infinity}', "invalid_json", "it has no -Infinity"),
+        (b'{"model": "a", "input": {}, "model": "b"}', "invalid_parameter", "model is there twice"),
+        (b'{"a\\u0000": 1}', "invalid_parameter", "cannot be sent"),
+    ],
+)
+def test_what_is_wrong_with_a_body_is_said(api: Api, body: bytes, code: str, words: str) -> None:
+    response = api.client.post(CREATE, body, content_type="application/json", headers=api.headers({}))
+    assert error(response)["code"] == code and words in error(response)["message"]
+    if code == "invalid_parameter":
+        assert error(response)["param"] in ("model", "body")
+
+
+def test_a_body_that_is_packed_is_refused_clearly(api: Api) -> None:
+    body = gzip.compress(json.dumps({"model": PRO, "input": {"prompt": "a fox"}}).encode())
+    headers = api.headers({"Content-Encoding": "gzip"})
+    response = api.client.post(CREATE, body, content_type="application/json", headers=headers)
+    assert response.status_code == 415 and "Content-Encoding" in error(response)["message"]
 
 
 def test_a_body_that_comes_in_chunks_is_read(api: Api) -> None:

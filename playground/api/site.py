@@ -23,10 +23,12 @@ class Body(Parser):
     """JSON whatever the Content-Type says."""
 
     def parse_body(self, request: HttpRequest) -> dict[str, Any]:
+        if request.headers.get("Content-Encoding", "identity").lower() not in ("", "identity"):
+            raise Problem("unsupported_media_type", "Send the body as it is, without a Content-Encoding.")
         try:
             body = written.read(request.body)
-        except ValueError:
-            raise Problem("invalid_json", "The body is not JSON.") from None
+        except ValueError as why:
+            raise Problem("invalid_json", f"The body is not JSON: {why}.") from None
         if not isinstance(body, dict):
             raise Problem("invalid_json", "The body must be a JSON object.")
         request.asked = body  # type: ignore[attr-defined]
