@@ -49,6 +49,48 @@ def test_head_and_conditional_requests_work(picture: Picture) -> None:
     assert Client().post(address).status_code == 405
 
 
+@pytest.mark.parametrize(
+    ("asked", "start", "stop"),
+    [
+        ("bytes=0-99", 0, 100),
+        ("bytes=100-", 100, None),
+        ("bytes=-50", -50, None),
+        ("bytes=9-999999999", 9, None),
+    ],
+)
+def test_a_download_that_broke_off_goes_on(
+    picture: Picture, asked: str, start: int, stop: int | None
+) -> None:
+    original = images.path(picture.key, "original", picture.format).read_bytes()
+    answer = get(result_links.url(picture), Range=asked)
+    part = b"".join(answer)
+    assert answer.status_code == 206 and part == original[start:stop]
+    begins = start % len(original)
+    assert answer["Content-Range"] == f"bytes {begins}-{begins + len(part) - 1}/{len(original)}"
+    assert answer["Content-Length"] == str(len(part)) and answer["Accept-Ranges"] == "bytes"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Range": "bytes=0-1,5-6"},
+        {"Range": "bytes=-"},
+        {"Range": "bytes=9-3"},
+        {"Range": "lines=0-9"},
+        {"Range": "bytes=0-9", "If-Range": '"another"'},
+    ],
+)
+def test_what_is_no_part_of_the_file_gets_the_whole(picture: Picture, headers: dict[str, str]) -> None:
+    answer = get(result_links.url(picture), **headers)
+    assert answer.status_code == 200 and len(b"".join(answer)) == picture.size
+
+
+@pytest.mark.parametrize("asked", ["bytes=999999999-", "bytes=-0"])
+def test_a_part_that_is_not_there_is_said_to_be_none(picture: Picture, asked: str) -> None:
+    answer = get(result_links.url(picture), Range=asked)
+    assert answer.status_code == 416 and answer["Content-Range"] == f"bytes */{picture.size}"
+
+
 def test_it_is_dead_after_a_day_and_says_so(picture: Picture) -> None:
     with time_machine.travel(timezone.now(), tick=False) as clock:
         address = result_links.url(picture)

@@ -8,7 +8,7 @@ from django.views.decorators.http import require_safe
 from playground import images, result_links
 from playground.http import Request
 from playground.models import Picture
-from playground.views import files
+from playground.views import files, ranges
 
 OVER = (
     "This address was good for 24 hours, and they are over. Ask for the task's record: it has a fresh one.\n"
@@ -48,7 +48,8 @@ def _sent(
     wanted = result_links.format_of(name)
     size = files.shown_size(picture)
     if wanted in ("", result_links.shown_format(picture)):
-        response = files.send(request, picture, size, as_attachment=as_attachment, shows_prompt=False)
+        whole = files.send(request, picture, size, as_attachment=as_attachment, shows_prompt=False)
+        response = ranges.ranged(request, whole)
     else:
         response = _converted(request, picture, size, wanted)
         if as_attachment:
