@@ -209,6 +209,22 @@ def test_a_client_that_gave_up_gets_the_task_that_it_had_started(
     assert ledger.wallet_of(alice).posted == 10_000_000 - 35_000
 
 
+def test_who_waits_with_a_key_is_told_when_to_come_back_to_a_server_that_stops(
+    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_slowly(monkeypatch)
+    monkeypatch.setattr(waiting, "_watch", watch := waiting.Watch())
+    threading.Timer(0.8, watch.end).start()
+    same = {"Idempotency-Key": "restart"}
+    with pytest.raises(openai.InternalServerError, match="started again") as late:
+        client.images.generate(prompt="a fox", extra_headers=same)
+    told = late.value.response.headers
+    assert (told["x-should-retry"], told["Retry-After"]) == ("true", "10")
+    monkeypatch.setattr(waiting, "_watch", waiting.Watch())
+    again = client.images.with_raw_response.generate(prompt="a fox", extra_headers=same)
+    assert again.headers["X-AI-Task-Id"] == told["X-AI-Task-Id"] and Job.objects.count() == 1
+
+
 def test_the_asynchronous_client_asks_for_several_at_once(client: openai.OpenAI) -> None:
     async def ask() -> list[Any]:
         async with openai.AsyncOpenAI(

@@ -1,4 +1,5 @@
 import http.client
+import json
 import os
 import re
 import signal
@@ -7,9 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
+import openai
 import psutil
 import pytest
 from django.db import DatabaseError, connection
@@ -71,6 +75,12 @@ class Up:
         return [process for process in self.processes() if word in process.cmdline()]
 
 
+def tasks_of(client: openai.OpenAI) -> list[Any]:
+    where = str(client.base_url).replace("/v1/", "/api/v1/jobs")
+    told = httpx.get(where, headers={"Authorization": f"Bearer {client.api_key}"})
+    return list(told.json()["data"]["items"])
+
+
 def wait_for(what: Callable[[], Any], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not what():
@@ -117,6 +127,30 @@ def test_what_is_killed_comes_back_and_one_sigterm_ends_everything(started: Up) 
     assert started.process.wait(10) == 0
     assert started.processes() == []
     assert started.status() is None
+
+
+@pytest.mark.once
+@pytest.mark.kills
+def test_who_waits_for_a_picture_is_answered_when_the_server_is_stopped(
+    started: Up, env: dict[str, str]
+) -> None:
+    """A connection that broke off would be tried again by the client, which would order a second picture."""
+    started.wait_until_ready()
+    make = "manage.py account alice@example.org --password a-long-password --api-key one --test"
+    made = subprocess.check_output([sys.executable, *make.split()], cwd=BASE_DIR, env=env)
+    client = openai.OpenAI(
+        base_url=f"http://127.0.0.1:{started.port}/v1", api_key=json.loads(made)["apiKey"], max_retries=0
+    )
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(client.images.generate, prompt="a fox [slow]")
+        wait_for(lambda: tasks_of(client), 10)
+        started.process.terminate()
+        with pytest.raises(openai.InternalServerError) as late:
+            asked.result()
+    headers = late.value.response.headers
+    assert late.value.status_code == 504 and late.value.code == "still_running"
+    assert headers["X-AI-Task-Id"] and headers["x-should-retry"] == "false"
+    assert started.process.wait(10) == 0 and "Killing worker" not in started.log.read_text()
 
 
 @pytest.mark.once

@@ -125,8 +125,8 @@ KINDS = {
             "still_running",
             504,
             _JOB,
-            "The picture takes longer than a call may wait. The task goes on: ask recordInfo, or send the same call"
-            " with its Idempotency-Key again.",
+            "The picture takes longer than a call may wait, or the server is being started again. The task goes on:"
+            " ask recordInfo, or send the same call with its Idempotency-Key again.",
             costs="The task's price, if it delivers.",
         ),
         Kind(

@@ -30,6 +30,7 @@ from playground.models import Job, Upload, Variant
 TEXT_MODEL, EDIT_MODEL = "flux-2/pro-text-to-image", "flux-2/pro-image-to-image"
 PIXELS_OF_2K = 2_200_000  # more than 1K's usual shapes have, less than 2K's
 MOST_BODY_BYTES = inputs.MOST_INPUTS * images.MAX_INPUT_BYTES + 1_000_000
+RESTART_S = 10.0  # after which a server that was stopped is there again
 PARAMS = {
     "variants": "model",
     "prompt": "prompt",
@@ -188,10 +189,22 @@ def _answer(request: Caller, wanted: Wanted, headers: dict[str, str]) -> JsonRes
         ids = [uuid.UUID(job_id) for job_id in made.job_ids]
         is_over = waiting.until_ended(ids, settings.API_WAIT_S - (time.monotonic() - begun))
     if not is_over:
-        words = "The pictures take longer than a call may wait. Their tasks go on."
-        # With a key a repeat waits for these same tasks; without one it would order others.
-        raise Problem("still_running", words, task_ids=made.job_ids, should_retry=bool(key))
+        raise _still_running(made, has_key=bool(key))
     return _pictures(request, wanted.body, _in_order(request, ids), headers | made.headers)
+
+
+def _still_running(made: idempotency.Made, *, has_key: bool) -> Problem:
+    """With a key a repeat waits for these same tasks; without one it would order others."""
+    words, wait = "The pictures take longer than a call may wait. Their tasks go on.", None
+    if waiting.is_ending():
+        words, wait = "The server is being started again. The tasks of this call go on.", RESTART_S
+    return Problem(
+        "still_running",
+        words,
+        task_ids=made.job_ids,
+        should_retry=has_key,
+        retry_after_s=wait if has_key else None,
+    )
 
 
 def _in_order(request: Caller, ids: Sequence[uuid.UUID]) -> list[Job]:

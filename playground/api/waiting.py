@@ -1,6 +1,12 @@
-"""Calls that wait for a picture: one look a moment at the job table, for all who wait in this process together."""
+"""Calls that wait for a picture: one look a moment at the job table, for all who wait in this process together.
+
+When the process is asked to stop, all of them are answered: a connection that just breaks off is one that OpenAI's
+clients try again by themselves, and that would be a second picture.
+"""
 
 import logging
+import signal
+import socket
 import threading
 import time
 import uuid
@@ -28,20 +34,30 @@ class Watch:
         self._changed = threading.Condition()
         self._awaited: dict[uuid.UUID, list[threading.Event]] = defaultdict(list)
         self._thread: threading.Thread | None = None
+        self.is_ending = False
 
     def wait(self, job_id: uuid.UUID, seconds: float) -> bool:
-        """Until the job has ended; False where it has not in that time."""
+        """Until the job has ended; False where it has not in that time, or where nobody may wait any more."""
         ended = threading.Event()
         with self._changed:
+            if self.is_ending:
+                return False
             self._awaited[job_id].append(ended)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._look, name="waiting", daemon=True)
                 self._thread.start()
             self._changed.notify()
         try:
-            return ended.wait(max(seconds, 0))
+            return ended.wait(max(seconds, 0)) and not self.is_ending
         finally:
             self._forget(job_id, ended)
+
+    def end(self) -> None:
+        """Lets go all who wait, and whoever comes after them."""
+        with self._changed:
+            self.is_ending = True
+            for event in (event for waiters in self._awaited.values() for event in waiters):
+                event.set()
 
     def _forget(self, job_id: uuid.UUID, ended: threading.Event) -> None:
         with self._changed:
@@ -101,3 +117,26 @@ def until_ended(job_ids: Collection[uuid.UUID], seconds: float) -> bool:
     deadline = time.monotonic() + seconds
     with turnstile.stepped_aside():
         return all(_watch.wait(job_id, deadline - time.monotonic()) for job_id in job_ids)
+
+
+def is_ending() -> bool:
+    return _watch.is_ending
+
+
+# --- The end of the process ---------------------------------------------------------------------------
+def end_with_process() -> None:
+    """From now on those who wait are let go when this process is asked to stop. For the main thread of a server.
+
+    The web server sets its handlers of signals later, so we hear of them beside it.
+    """
+    hears, told = socket.socketpair()
+    told.setblocking(False)
+    signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=_hear, args=(hears, told), name="signals", daemon=True).start()
+
+
+def _hear(hears: socket.socket, told: socket.socket) -> None:
+    """`told` is held here for as long as somebody may write to it."""
+    while not {signal.SIGTERM, signal.SIGINT} & set(hears.recv(64)):
+        pass
+    _watch.end()

@@ -142,7 +142,7 @@ def web_server(host: str, port: int) -> Child:
     }
     words = [word for pair in options.items() for word in pair]
     argv = [sys.executable, "-m", "playground.granian_server", *words, "--respawn-failed-workers", "--no-ws"]
-    return Child("web server", [*argv, "playground.wsgi:application"], environment(FLUX_ROLE="web"))
+    return Child("web server", [*argv, "playground.served:application"], environment(FLUX_ROLE="web"))
 
 
 def worker(workers: int | None, *, at: str = "") -> Child:
