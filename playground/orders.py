@@ -24,6 +24,7 @@ from playground.ids import new_id
 from playground.models import Job, JobEvent, Picture, Route, Run, RunInput, Upload, Variant
 
 MAX_COUNT = 4
+MAX_COUNT_OF_CALL = 10  # of the API's, as OpenAI's clients ask for
 MAX_PICTURES = 48
 MAX_SEED = 2**32 - 1
 LOOKED_WITHIN_S = 1.0  # at the drives
@@ -132,7 +133,8 @@ def _jobs_of(
     """The unsaved jobs of a run that can be made."""
     _check_space()
     _check(run, variants, len(inputs) + len(call.sources if call else ()))
-    first_seed = secrets.randbelow(MAX_SEED - MAX_COUNT) if run.seed is None else run.seed
+    _check_count(run.count, MAX_COUNT_OF_CALL if call else MAX_COUNT)
+    first_seed = secrets.randbelow(MAX_SEED - MAX_COUNT_OF_CALL) if run.seed is None else run.seed
     return [
         _new_job(run, variant, ordinal, _params(run, variant, first_seed + ordinal, inputs, call), call)
         for variant in variants
@@ -168,8 +170,6 @@ def _check(run: Run, variants: Sequence[Variant], inputs: int) -> None:
     prompt, count, seed = run.prompt, run.count, run.seed
     if not variants:
         raise NotPossible("variants", "Choose at least one variant.")
-    if not 1 <= count <= MAX_COUNT:
-        raise NotPossible("count", f"Choose 1 to {MAX_COUNT} pictures per variant.")
     if len(variants) * count > MAX_PICTURES:
         message = f"One run makes at most {MAX_PICTURES} pictures, and this would be {len(variants) * count}."
         raise NotPossible("variants", message)
@@ -179,6 +179,11 @@ def _check(run: Run, variants: Sequence[Variant], inputs: int) -> None:
         raise NotPossible("prompt", "The prompt has a character in it that cannot be sent.")
     for variant in variants:
         _check_variant(variant, prompt, run.aspect_ratio, inputs)
+
+
+def _check_count(count: int, most: int) -> None:
+    if not 1 <= count <= most:
+        raise NotPossible("count", f"Choose 1 to {most} pictures per variant.")
 
 
 def _check_variant(variant: Variant, prompt: str, aspect_ratio: str, inputs: int) -> None:

@@ -65,7 +65,7 @@ TABLE = {
     """,
     "staff": "admin_mails admin_mail admin_mail_html admin:*",
     "key": """
-        api:create_task api:record_info api:cancel api:list_tasks api:generations api:edits api:generate
+        api:create_task api:record_info api:cancel api:list_tasks api:generations api:edits api:variations api:generate
         api:credit api:download_url api:stream api:from_base64 api:from_url
     """,
     "secret": "upload_signed upload_link result result_file result_download share share_social share_image share_report",

@@ -12,10 +12,13 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from django.db import OperationalError
 from PIL import Image
 
 from accounts import ledger
 from accounts.models import User
+from playground import images
+from playground.api import images as images_api
 from playground.api import waiting
 from playground.api.errors import Problem
 from playground.api.places import Places
@@ -116,6 +119,86 @@ def test_its_errors_are_the_clients_own(client: openai.OpenAI, at: str, bob: Use
         client.images.generate(prompt="a fox [moderated]")
     assert refused.value.code == "moderated" and refused.value.response.headers["x-should-retry"] == "false"
     assert "Nothing was charged" in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("options", "param", "words"),
+    [
+        ({"stream": True}, "stream", "nothing is streamed here"),
+        ({"partial_images": 2}, "partial_images", "nothing is streamed here"),
+        ({"background": "transparent"}, "background", "no transparent pictures"),
+        ({"n": 11}, "n", "less than or equal to 10"),
+    ],
+)
+def test_what_is_not_done_here_is_refused_in_plain_words(
+    client: openai.OpenAI, options: dict[str, Any], param: str, words: str
+) -> None:
+    for refused in (
+        lambda: client.images.generate(prompt="a fox", **options),
+        lambda: client.images.edit(image=("a.jpg", photo()), prompt="a fox", **options),
+    ):
+        with pytest.raises(openai.BadRequestError, match=words) as bad:
+            refused()
+        assert bad.value.param == param and not Job.objects.exists()
+
+
+@pytest.mark.parametrize("place", ["v1", "api/v1"])
+def test_variations_are_refused_with_the_way_to_make_them(client: openai.OpenAI, at: str, place: str) -> None:
+    large = photo() + bytes(3_000_000)
+    with pytest.raises(openai.NotFoundError, match="images/edits"):
+        client.with_options(base_url=f"{at}/{place}").images.create_variation(image=("a.jpg", large))
+
+
+@pytest.mark.parametrize("size", ["1536X1024", " 1536x1024", "1536*1024"])
+def test_a_size_may_be_spelled_in_several_ways(client: openai.OpenAI, size: str) -> None:
+    assert client.images.generate(prompt="a fox", size=size).data
+    assert Job.objects.get().params["aspect_ratio"] == "3:2"
+
+
+def test_ten_pictures_come_of_one_call_and_each_has_its_price(client: openai.OpenAI, alice: User) -> None:
+    made = client.images.with_raw_response.generate(prompt="a fox", n=10, response_format="url")
+    assert len({datum.url for datum in made.parse().data or []}) == 10
+    assert made.headers["X-AI-Credits-Charged"] == "50.00"
+    assert ledger.wallet_of(alice).posted == 10_000_000 - 350_000
+
+
+def test_without_a_response_format_a_picture_comes_in_both(client: openai.OpenAI) -> None:
+    """Clients of OpenAI's older models read `url`, those of its newer ones `b64_json`, and neither asks for it."""
+    made = client.images.generate(prompt="a fox", output_format="webp")
+    assert made.data and made.data[0].url and made.data[0].b64_json
+    assert httpx.get(made.data[0].url).content[8:12] == b"WEBP"
+    assert base64.b64decode(made.data[0].b64_json)[8:12] == b"WEBP"
+
+
+def test_a_picture_that_cannot_be_converted_at_once_still_has_its_address(
+    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "converted", too_busy)
+    made = client.images.generate(prompt="a fox", output_format="webp")
+    assert made.data and made.data[0].url and not made.data[0].b64_json
+
+
+def too_busy(*_: Any) -> Any:
+    raise images.Busy
+
+
+def database_is_away(*_: Any) -> Any:
+    raise OperationalError("the connection is closed")
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "trouble"),
+    [(images, "converted", too_busy), (images_api, "_in_order", database_is_away)],
+)
+def test_what_goes_wrong_after_the_order_does_not_make_the_client_order_again(
+    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch, where: Any, name: str, trouble: Any
+) -> None:
+    monkeypatch.setattr(where, name, trouble)
+    with pytest.raises(openai.InternalServerError) as bad:
+        client.with_options(max_retries=2).images.generate(prompt="a fox", response_format="b64_json")
+    told = bad.value.response.headers
+    assert bad.value.code == "unavailable" and told["x-should-retry"] == "false"
+    assert told["X-AI-Task-Id"] == str(Job.objects.get().pk)
 
 
 def test_who_comes_back_with_the_same_key_gets_the_same_picture(

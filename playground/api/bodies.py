@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from ninja import Schema
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, ConfigDict, Field, field_validator
 
+from playground import orders
 from playground.api import written
 
 # What a call says is kept with its tasks and told in each of their records.
@@ -41,11 +42,13 @@ def _one(value: Any) -> Any:
     return 1 if value in (None, "") else _number(value)
 
 
-def _or(usual: Any) -> Any:
-    """null, and the text of a multipart part, are read as what they mean."""
+def _none(nothing: bool | int, why: str) -> Any:
+    """What is not done here: only a "no" is taken, in a multipart part as text. `why` ends the refusal of a "yes"."""
 
     def read(value: Any) -> Any:
-        return usual if value in (None, "", "false", "0", str(usual)) else value
+        if value in (None, "", False, "false", "False", "0"):
+            return nothing
+        raise ValueError(why)
 
     return read
 
@@ -63,6 +66,12 @@ def _nothing(value: Any) -> Any:
     if value not in (None, ""):
         raise ValueError("watermarks are not supported: leave it out, or empty")
     return value
+
+
+def _background(value: Any) -> Any:
+    if value == "transparent":
+        raise ValueError("these models make no transparent pictures; it is auto or opaque")
+    return _text(value)
 
 
 class TaskInput(Schema):
@@ -163,6 +172,7 @@ class CreateTask(Schema):
 
 
 _SIZE = re.compile(r"([1-9]\d{1,4})x([1-9]\d{1,4})")
+_NOT_STREAMED = "nothing is streamed here; leave it out, and the call answers when the pictures are there"
 _FORMATS = {"": "", "jpg": "jpeg", "jpeg": "jpeg", "png": "png", "webp": "webp"}
 
 
@@ -175,23 +185,29 @@ class ImageBody(Schema):
         description="What to show: 3 to 5,000 characters.", examples=["A red fox in the snow"]
     )
     model: Annotated[str, BeforeValidator(_text)] = Field("", description="A name from GET /v1/models.")
-    n: Annotated[int, BeforeValidator(_one)] = Field(1, ge=1, le=4, description="How many pictures.")
+    n: Annotated[int, BeforeValidator(_one)] = Field(
+        1, ge=1, le=orders.MAX_COUNT_OF_CALL, description="How many pictures; each is a task with its price."
+    )
     size: Annotated[str, BeforeValidator(_text)] = Field(
         "",
         description="1024x1024 or any other: the model's nearest shape is made. `auto`: the usual.",
         examples=["1024x1024"],
     )
-    response_format: Annotated[Literal["url", "b64_json"], BeforeValidator(_or("url"))] = "url"
+    response_format: Annotated[Literal["", "url", "b64_json"], BeforeValidator(_text)] = Field(
+        "", description="url or b64_json; both where it is left out, for clients of either."
+    )
     output_format: Annotated[str, BeforeValidator(_text)] = Field(
         "", max_length=MOST_WORD, description="png, jpeg or webp."
     )
-    background: Annotated[Literal["", "auto", "opaque"], BeforeValidator(_text)] = Field(
+    background: Annotated[Literal["", "auto", "opaque"], BeforeValidator(_background)] = Field(
         "", description="These models make no transparent pictures."
     )
-    stream: Annotated[Literal[False], BeforeValidator(_or(False))] = Field(
+    stream: Annotated[Literal[False], BeforeValidator(_none(False, _NOT_STREAMED))] = Field(
         False, description="Not supported."
     )
-    partial_images: Annotated[Literal[0], BeforeValidator(_or(0))] = Field(0, description="Not supported.")
+    partial_images: Annotated[Literal[0], BeforeValidator(_none(0, _NOT_STREAMED))] = Field(
+        0, description="Not supported."
+    )
     aspect_ratio: Annotated[str, BeforeValidator(_text)] = Field(
         "", max_length=MOST_WORD, description="Instead of `size`: 16:9 and so on."
     )
@@ -213,9 +229,10 @@ class ImageBody(Schema):
     @field_validator("size")
     @classmethod
     def _is_size(cls, value: str) -> str:
-        if value not in ("", "auto") and not _SIZE.fullmatch(value):
+        size = value.strip().lower().replace("*", "x").replace("×", "x")
+        if size not in ("", "auto") and not _SIZE.fullmatch(size):
             raise ValueError("a size is width x height in pixels, such as 1024x1024, or auto")
-        return value
+        return size
 
     @field_validator("output_format")
     @classmethod

@@ -6,9 +6,11 @@ orders others, and OpenAI's clients repeat by themselves what timed out: so what
 """
 
 import base64
+import logging
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,8 +26,10 @@ from playground.api.auth import Caller, caller
 from playground.api.bodies import ImageBody, ImageEdit, ImageGeneration
 from playground.api.errors import Problem
 from playground.api.problems import of_body
-from playground.api.schemas import ImagesReply
+from playground.api.schemas import ImagesReply, OpenAIFailure
 from playground.models import Job, Upload, Variant
+
+logger = logging.getLogger(__name__)
 
 TEXT_MODEL, EDIT_MODEL = "flux-2/pro-text-to-image", "flux-2/pro-image-to-image"
 PIXELS_OF_2K = 2_200_000  # more than 1K's usual shapes have, less than 2K's
@@ -58,6 +62,9 @@ def new_router(prefix: str) -> Router:
         router.post(f"/images/{path}", response={200: ImagesReply}, operation_id=name, openapi_extra=extra)(
             view
         )
+    router.post(
+        "/images/variations", response={404: OpenAIFailure}, operation_id=f"{prefix}_images_variations"
+    )(variations)
     return router
 
 
@@ -97,6 +104,12 @@ def edits(request: HttpRequest) -> JsonResponse:
     found = list(dict.fromkeys(taken))  # the same picture twice is one
     said = {**body.model_dump(exclude_unset=True, by_alias=True), "image": [str(one.pk) for one in found]}
     return _answer(asked, Wanted(body, said, found), headers)
+
+
+def variations(request: HttpRequest) -> JsonResponse:
+    """Not supported: send the picture to `/v1/images/edits`, and say in the prompt what is to change."""
+    words = "Variations are not supported. Send the picture to /v1/images/edits, with a prompt that says what to change."
+    raise Problem("not_found", words)
 
 
 # --- Reading a multipart body -------------------------------------------------------------------------
@@ -187,24 +200,43 @@ def _answer(request: Caller, wanted: Wanted, headers: dict[str, str]) -> JsonRes
             count=wanted.body.n,
         )
         ids = [uuid.UUID(job_id) for job_id in made.job_ids]
-        is_over = waiting.until_ended(ids, settings.API_WAIT_S - (time.monotonic() - begun))
-    if not is_over:
-        raise _still_running(made, has_key=bool(key))
-    return _pictures(request, wanted.body, _in_order(request, ids), headers | made.headers)
+        with _ordered(made, has_key=bool(key)):
+            if not waiting.until_ended(ids, settings.API_WAIT_S - (time.monotonic() - begun)):
+                raise _still_running()
+            return _pictures(request, wanted.body, _in_order(request, ids), headers | made.headers)
 
 
-def _still_running(made: idempotency.Made, *, has_key: bool) -> Problem:
-    """With a key a repeat waits for these same tasks; without one it would order others."""
-    words, wait = "The pictures take longer than a call may wait. Their tasks go on.", None
+@contextmanager
+def _ordered(made: idempotency.Made, *, has_key: bool) -> Iterator[None]:
+    """What goes wrong from here on names the tasks that there are, and is tried again only by whom a repeat costs nothing.
+
+    With a key it waits for these same tasks; without one it would order others.
+    """
+    try:
+        yield
+    except Problem as problem:
+        problem.task_ids = made.job_ids
+        if not has_key:
+            problem.should_retry, problem.retry_after_s = False, None
+        raise
+    except Exception as error:
+        logger.exception("answering a call whose tasks are %s", made.job_ids)
+        words = "We cannot tell at the moment what became of the pictures. Their tasks go on: ask recordInfo."
+        raise Problem(
+            "unavailable",
+            words,
+            task_ids=made.job_ids,
+            should_retry=has_key,
+            retry_after_s=2 if has_key else None,
+        ) from error
+
+
+def _still_running() -> Problem:
     if waiting.is_ending():
-        words, wait = "The server is being started again. The tasks of this call go on.", RESTART_S
-    return Problem(
-        "still_running",
-        words,
-        task_ids=made.job_ids,
-        should_retry=has_key,
-        retry_after_s=wait if has_key else None,
-    )
+        words = "The server is being started again. The tasks of this call go on."
+        return Problem("still_running", words, should_retry=True, retry_after_s=RESTART_S)
+    words = "The pictures take longer than a call may wait. Their tasks go on."
+    return Problem("still_running", words, should_retry=True)
 
 
 def _in_order(request: Caller, ids: Sequence[uuid.UUID]) -> list[Job]:
@@ -229,30 +261,34 @@ def _pictures(request: Caller, body: ImageBody, made: Sequence[Job], headers: di
 
 
 def _datum(request: Caller, body: ImageBody, job: Job) -> dict[str, Any]:
+    """In the form that was asked for; in both where none was: OpenAI's older models answer so, the newer ones so."""
+    url = {"url": result_links.url(job.picture, tasks.base(request), format=body.output_format)}
     if body.response_format == "url":
-        return {"url": result_links.url(job.picture, tasks.base(request), format=body.output_format)}
-    data = images.path(job.picture.key, "original", job.picture.format).read_bytes()
+        return url
     try:
-        return {
-            "b64_json": base64.b64encode(
-                images.converted(data, body.output_format or job.picture.format)
-            ).decode()
-        }
+        coded = {"b64_json": _base64(job, body.output_format)}
     except images.Busy as busy:
+        if not body.response_format:
+            return url
         words = "The picture is there and is being converted for too many at once. Ask for it by its task."
-        raise Problem("unavailable", words, retry_after_s=2, task_ids=(records.task_id(job),)) from busy
+        raise Problem("unavailable", words, retry_after_s=2) from busy
+    return coded if body.response_format else url | coded
+
+
+def _base64(job: Job, format: str) -> str:
+    data = images.path(job.picture.key, "original", job.picture.format).read_bytes()
+    return base64.b64encode(images.converted(data, format or job.picture.format)).decode()
 
 
 def _why_none(made: Sequence[Job]) -> Problem:
     """How the first task ended, as an error; nothing was charged."""
-    ids = tuple(records.task_id(job) for job in made)
     job = made[0] if made else None
     if job is None or job.state == Job.State.SUCCEEDED:
-        return Problem("not_found", "The picture has been deleted.", task_ids=ids)
+        return Problem("not_found", "The picture has been deleted.")
     if job.state == Job.State.CANCELLED:
-        return Problem("generation_failed", "The task was cancelled.", task_ids=ids, should_retry=False)
+        return Problem("generation_failed", "The task was cancelled.", should_retry=False)
     code = _FAILURES.get(job.failure, "generation_failed")
     words, param = f"{jobs.why(job)} Nothing was charged.", None
     if code == "input_refused":
         words, param = f"{words} {job.failure_detail}".strip(), "image"
-    return Problem(code, words, param=param, task_ids=ids, should_retry=False)
+    return Problem(code, words, param=param, should_retry=False)
