@@ -1,19 +1,23 @@
 """The API's pages: every snippet on them is run as it stands, against a real server with a real drive behind it."""
 
+import base64
 import json
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.test import Client
+from standardwebhooks import Webhook
 
 from accounts.models import ApiKey, User
+from playground.api import pages
 from playground.api.errors import KINDS
 from playground.models import Job
 from tests.conftest import needs
@@ -70,6 +74,57 @@ def test_javascript_prints_the_address(filled: dict[str, str], tmp_path: Path) -
     needs(shutil.which("node"), "Node.js", "apt install nodejs")
     (tmp_path / "fetch.mjs").write_text(filled["fetch"])
     assert "/r/" in run("node", "fetch.mjs", at=tmp_path)
+
+
+def signed(body: str, secret: str) -> dict[str, str]:
+    at = datetime.now(UTC)
+    signature = Webhook(secret).sign("msg_1", at, body)
+    stamp = str(int(at.timestamp()))
+    return {"webhook-id": "msg_1", "webhook-timestamp": stamp, "webhook-signature": signature}
+
+
+SECRET = "whsec_" + base64.b64encode(b"a secret of twenty-four b").decode()
+SAID = '{"taskId": "1"}'
+
+
+def test_python_tells_our_messages_from_forged_ones(filled: dict[str, str], tmp_path: Path) -> None:
+    asked = (
+        f"\nheaders = {signed(SAID, SECRET)}\nprint([is_ours(body, headers, {SECRET!r}) for body in BODIES])"
+    )
+    code = f"BODIES = {[SAID.encode(), b'forged']}\n{filled['verify_python']}{asked}"
+    assert run(sys.executable, "-c", code, at=tmp_path).strip() == "[True, False]"
+
+
+def test_javascript_tells_our_messages_from_forged_ones(filled: dict[str, str], tmp_path: Path) -> None:
+    packages = Path(__file__).parent / "node/node_modules"
+    needs(
+        shutil.which("node") and packages.exists(),
+        "Node.js and tests/node",
+        "npm install --prefix tests/node",
+    )
+    (tmp_path / "node_modules").symlink_to(packages)
+    (tmp_path / "verify.mjs").write_text(filled["verify_node"])
+    headers, bodies = json.dumps(signed(SAID, SECRET)), json.dumps([SAID, "forged"])
+    (tmp_path / "ask.mjs").write_text(
+        'import { isOurs } from "./verify.mjs";\n'
+        f"console.log({bodies}.map((body) => isOurs(body, {headers}, {json.dumps(SECRET)})));"
+    )
+    assert run("node", "ask.mjs", at=tmp_path).strip() == "[ true, false ]"
+
+
+def test_no_snippet_is_left_out_of_these_tests(filled: dict[str, str]) -> None:
+    tests = Path(__file__).read_text()
+    assert filled and set(filled) == set(pages.SNIPPETS) == set(
+        re.findall(r'filled\["(\w+)"\]', tests)
+    ) | set(re.findall(r"filled\['(\w+)'\]", tests))
+
+
+@pytest.mark.parametrize("name", ["aspect_ratio", "input_urls", "seed", "response_format", "size"])
+def test_the_page_says_what_calls_take(client: Client, name: str) -> None:
+    page = client.get("/docs/").content.decode()
+    assert f'<th scope="row"><code>{name}</code></th>' in page
+    assert "not used: <code>nsfw_checker</code>" in page
+    assert "`" not in re.sub("<pre.*?</pre>", "", page, flags=re.DOTALL)
 
 
 def test_one_click_is_one_key(client: Client, alice: User) -> None:

@@ -43,6 +43,16 @@ class Row:
     tag: str
 
 
+@dataclass(frozen=True)
+class Parameter:
+    """One field of a body, as the page lists it. `is_used`: whether it changes anything."""
+
+    name: str
+    says: str
+    is_required: bool
+    is_used: bool
+
+
 def complete(schema: dict[str, Any]) -> dict[str, Any]:
     """Adds the errors of each route's family, and the headers that calls take and replies have."""
     known = schema["components"]["schemas"]
@@ -75,6 +85,19 @@ def routes(schema: dict[str, Any]) -> list[Row]:
         Row(method.upper(), path, _first_line(operation), operation["tags"][0])
         for path, operations in schema["paths"].items()
         for method, operation in operations.items()
+    ]
+
+
+def parameters(schema: dict[str, Any], body: str) -> list[Parameter]:
+    """The fields of a body of the document, in its order."""
+    described = schema["components"]["schemas"][body]
+    return [
+        Parameter(
+            name, said, name in described.get("required", []), not said.startswith("Taken and not used")
+        )
+        for name, said in (
+            (name, one.get("description", "")) for name, one in described["properties"].items()
+        )
     ]
 
 

@@ -53,7 +53,9 @@ def count_create(key: ApiKey) -> dict[str, str]:
         return {}
     if counted.full is not None:
         item, _ = asked[counted.full]
-        rule = f"This {item.namespace} may start {item.amount} pictures in {item.get_expiry()} seconds"
+        rule = (
+            f"This {item.namespace} may make {item.amount} calls for pictures in {item.get_expiry()} seconds"
+        )
         raise _too_many(item, counted.stats[counted.full], rule)
     return _headers(asked[0][0], *counted.stats[0])
 

@@ -1,6 +1,7 @@
 """The API's own pages: how to begin, what there is, and every error."""
 
 import secrets
+from dataclasses import replace
 from typing import Any
 
 from django.conf import settings
@@ -9,6 +10,7 @@ from django.contrib.auth.decorators import login_required
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
+from django.utils.html import format_html, format_html_join
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
@@ -62,12 +64,14 @@ def docs_key(request: Request) -> HttpResponse:
 
 
 def _page(request: Request, key: str) -> HttpResponse:
-    filled = {"base": absolute(request, "/").rstrip("/"), "key": key}
+    schema, filled = api.get_openapi_schema(), {"base": absolute(request, "/").rstrip("/"), "key": key}
     context: dict[str, Any] = {
         "is_filled": key != PLACEHOLDER,
         "once": secrets.token_hex(16),
         "snippets": {name: _snippet(file, filled) for name, file in SNIPPETS.items()},
-        "routes": document.routes(api.get_openapi_schema()),
+        "routes": [replace(row, says=_with_code(row.says)) for row in document.routes(schema)],
+        "task_parameters": _parameters(schema, "TaskInput"),
+        "image_parameters": _parameters(schema, "ImageGeneration"),
         "outcomes": [(name, f"[{name.replace('_', ' ')}]", OUTCOMES[name]) for name in ordering.OUTCOMES],
         "idempotency_days": IdempotentCall.KEPT.days,
         "result_hours": int(result_links.GOOD_FOR.total_seconds() // 3600),
@@ -80,6 +84,21 @@ def _page(request: Request, key: str) -> HttpResponse:
 
 def _snippet(file: str, filled: dict[str, str]) -> str:
     return render_to_string(f"docs/{file}", filled).strip()
+
+
+def _parameters(schema: dict[str, Any], body: str) -> dict[str, Any]:
+    """What a body takes: the parameters that do something, and the names of those that do not."""
+    found = document.parameters(schema, body)
+    used = [replace(one, says=_with_code(one.says)) for one in found if one.is_used]
+    return {"used": used, "unused": [one.name for one in found if not one.is_used]}
+
+
+def _with_code(text: str) -> str:
+    """What stands between backticks as code."""
+    parts = enumerate(text.split("`"))
+    return format_html_join(
+        "", "{}", ((format_html("<code>{}</code>", part) if number % 2 else part,) for number, part in parts)
+    )
 
 
 @require_safe
