@@ -1,4 +1,5 @@
-"""Clients from npm that we did not write: `openai`, `standardwebhooks`, and an MCP server for createTask's shape.
+"""Clients from npm that we did not write: `openai`, Vercel's `ai`, `standardwebhooks`, and an MCP server for createTask's
+shape.
 
 They are in tests/node; `npm install --prefix tests/node --no-package-lock` fetches them.
 """
@@ -34,7 +35,7 @@ HOW = "apt install nodejs npm, then npm install --prefix tests/node --no-package
 @pytest.fixture(autouse=True)
 def _node() -> None:
     needs(
-        shutil.which("node") and (NODE / "node_modules/openai").exists(),
+        shutil.which("node") and all((NODE / "node_modules" / name).exists() for name in ("openai", "ai")),
         "Node.js and the clients in tests/node",
         HOW,
     )
@@ -117,6 +118,17 @@ def test_the_openai_client_makes_and_edits_pictures_and_knows_our_errors(
             "calls": 3,
         },
     }
+
+
+def test_vercels_ai_sdk_makes_and_edits_pictures(at: str, alice: User, tmp_path: Path) -> None:
+    """Its door for OpenAI never asks for base64 in an edit, and reads nothing else."""
+    (tmp_path / "fox.jpg").write_bytes(photo())
+    seen = node("ai.mjs", BASE=at, KEY=Api(alice, is_test=True).text, PHOTO=str(tmp_path / "fox.jpg"))
+    for door in ("openai", "compatible"):
+        assert seen[door]["made"] == ["image/jpeg"] * 2 and seen[door]["edited"] == 1
+        assert seen[door]["refusal"]["is"] and seen[door]["refusal"]["status"] == 400
+        assert "Nothing was charged" in seen[door]["refusal"]["message"]
+    assert Job.objects.count() == 8
 
 
 def test_the_openai_client_waits_as_long_as_it_is_told(at: str, alice: User, settings: Any) -> None:
