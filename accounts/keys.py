@@ -14,7 +14,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import Model
+from django.db.models import Count, Model
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from accounts.models import ApiKey, Cap, User
@@ -143,9 +144,9 @@ def make(
 
 
 def has_room(user: User) -> bool:
-    """Whether one more fits. A key that has been rotated and works a little longer is not counted."""
+    """Whether one more fits. A key and the one that replaced it count as one, for as long as either works."""
     working = ApiKey.objects.visible_to(user).working(timezone.now())
-    return working.filter(replaced_by=None).count() < MOST
+    return working.aggregate(lines=Count(Coalesce("origin", "pk"), distinct=True))["lines"] < MOST
 
 
 def _take_turns(user_id: int) -> None:

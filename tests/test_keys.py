@@ -212,6 +212,17 @@ def test_a_rotated_key_takes_no_room_in_its_overlap(alice: User) -> None:
     assert not keys.has_room(alice)
 
 
+def test_a_rotated_key_keeps_its_room_where_the_one_that_replaced_it_is_revoked(alice: User) -> None:
+    """Or rotating and revoking would leave more than twenty that work, without end."""
+    made = [keys.make(alice, f"key {n}")[0] for n in range(20)]
+    new, _ = keys.rotate(made[0], overlap=7 * DAY)
+    keys.revoke(new)
+    with pytest.raises(keys.TooMany):
+        keys.make(alice, "the 21st")
+    keys.revoke(made[0])
+    keys.make(alice, "room again")
+
+
 # --- Changed ------------------------------------------------------------------------------------------
 def test_a_change_of_caps_counts_for_the_one_that_it_replaces_too(alice: User) -> None:
     old, _ = keys.make(alice, "Robot", stops={"month": 20 * USD})
