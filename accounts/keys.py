@@ -33,7 +33,10 @@ _FIND = """
       FROM accounts_apikey k JOIN accounts_user u ON u.id = k.user_id
      WHERE k.digest = %s AND k.revoked IS NULL AND (k.expires IS NULL OR k.expires > %s) AND u.is_active
 """
-
+_STILL = """
+    SELECT 1 FROM accounts_apikey k JOIN accounts_user u ON u.id = k.user_id
+     WHERE k.id = %s AND k.revoked IS NULL AND (k.expires IS NULL OR k.expires > %s) AND u.is_active
+"""
 
 Stops = Mapping[str, int | None]
 
@@ -86,11 +89,21 @@ def find(text: str, now: datetime | None = None) -> ApiKey | None:
     """The working key of that text, with its `user`, who may come in; None for any other text. One query, or none."""
     if not is_well_formed(text):
         return None
-    moment = ApiKey._meta.get_field("expires").get_db_prep_value(now or timezone.now(), connection)
-    with connection.cursor() as cursor:
-        cursor.execute(_FIND, [digest(text), moment])
-        found = cursor.fetchone()
+    found = _first(_FIND, digest(text), now or timezone.now())
     return _as_key(*found) if found else None
+
+
+def still_works(key: ApiKey) -> bool:
+    """For a call that has waited since its key was found: whether it opens the API now, too. One query."""
+    return _first(_STILL, key.pk, timezone.now()) is not None
+
+
+def _first(query: str, of: str | int, now: datetime) -> tuple[Any, ...] | None:
+    moment = ApiKey._meta.get_field("expires").get_db_prep_value(now, connection)
+    with connection.cursor() as cursor:
+        cursor.execute(query, [of, moment])
+        found: tuple[Any, ...] | None = cursor.fetchone()
+    return found
 
 
 def _as_key(

@@ -15,8 +15,8 @@ import pytest
 from django.db import OperationalError
 from PIL import Image
 
-from accounts import ledger
-from accounts.models import User
+from accounts import keys, ledger
+from accounts.models import ApiKey, User
 from playground import images
 from playground.api import images as images_api
 from playground.api import waiting
@@ -214,6 +214,21 @@ def test_who_comes_back_with_the_same_key_gets_the_same_picture(
     assert again.headers["Idempotent-Replayed"] == "true"
     assert again.headers["X-AI-Task-Id"] == late.value.response.headers["X-AI-Task-Id"]
     assert Job.objects.count() == 1 and ledger.wallet_of(alice).posted == 10_000_000 - 35_000
+
+
+def test_a_key_that_is_revoked_while_its_call_waits_gets_no_picture(
+    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The task goes on, and can be asked for with another key."""
+    wait = waiting.until_ended
+
+    def revoked_meanwhile(job_ids: Any, seconds: float) -> bool:
+        return keys.revoke(ApiKey.objects.get()) and wait(job_ids, seconds)
+
+    monkeypatch.setattr(waiting, "until_ended", revoked_meanwhile)
+    with pytest.raises(openai.AuthenticationError, match="while the call waited") as refused:
+        client.images.generate(prompt="a fox in the snow")
+    assert refused.value.response.headers["X-AI-Task-Id"] == str(Job.objects.get().pk)
 
 
 def test_those_who_wait_do_not_keep_others_waiting(

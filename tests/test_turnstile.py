@@ -12,8 +12,10 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from accounts.models import User
+from accounts import keys, ledger
+from accounts.models import ApiKey, User
 from playground import turnstile
+from playground.models import Job
 from tests.calling import Api
 from tests.making import give, load_catalogue
 
@@ -98,6 +100,20 @@ def test_a_body_in_two_pieces_is_read_whole(lines: list[Line], alice: User) -> N
     line.send("/api/v1/jobs/createTask", f"Authorization: Bearer {Api(alice).text}", said, body=BODY[:20])
     line.socket.sendall((BODY[20:] + padding).encode())
     assert '"code": 200' in line.hear()
+
+
+def test_a_key_that_is_revoked_while_the_body_comes_orders_nothing(lines: list[Line], alice: User) -> None:
+    load_catalogue()
+    give(alice)
+    api, line, padding = Api(alice), lines[0], " " * 100_000
+    said = f"Content-Length: {len(BODY + padding)}"
+    line.send("/api/v1/jobs/createTask", f"Authorization: Bearer {api.text}", said, body=BODY[:20])
+    while ApiKey.objects.get().last_used is None:  # until it has come in
+        time.sleep(0.01)
+    assert api.key and keys.revoke(api.key)
+    line.socket.sendall((BODY[20:] + padding).encode())
+    assert " 401 " in line.hear().partition("\r\n")[0]
+    assert not Job.objects.exists() and ledger.wallet_of(alice).held == 0
 
 
 @pytest.mark.parametrize("length", [len(BODY) + 1, LONG])

@@ -1,5 +1,6 @@
 """Who calls: the Authorization header and nothing else. Cookies are not looked at."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.http import HttpRequest
@@ -40,6 +41,16 @@ class Bearer(HttpBearer):
         request.user = key.user
         reading.take(request)
         return key
+
+
+def check_again(caller: Caller, task_ids: Sequence[str] = ()) -> None:
+    """For a call that has waited, for its own body or for pictures: a key that ends meanwhile ends at once.
+
+    Raises Problem.
+    """
+    if not keys.still_works(caller.auth):
+        words = "This key has ended, or its account was suspended, while the call waited."
+        raise Problem("invalid_api_key", words, task_ids=tuple(task_ids))
 
 
 def _no_key(scheme: str, text: str) -> str:

@@ -70,6 +70,7 @@ KINDS = {
             401,
             _AUTH,
             "The key is mistyped, unknown, expired or revoked, or its account is suspended.",
+            costs=f"{NOTHING} Where the key ended while a call waited, `X-AI-Task-Id` names a task that goes on.",
         ),
         Kind("insufficient_credits", 402, _MONEY, "The balance that is not held does not cover the price."),
         Kind(

@@ -21,7 +21,7 @@ from ninja import Router
 from pydantic import ValidationError
 
 from playground import catalog, images, jobs, records, result_links
-from playground.api import idempotency, inputs, limits, ordering, reading, tasks, waiting
+from playground.api import auth, idempotency, inputs, limits, ordering, reading, tasks, waiting
 from playground.api.auth import Caller, caller
 from playground.api.bodies import ImageBody, ImageEdit, ImageGeneration
 from playground.api.errors import Problem
@@ -203,6 +203,7 @@ def _answer(request: Caller, wanted: Wanted, headers: dict[str, str]) -> JsonRes
         with _ordered(made, has_key=bool(key)):
             if not waiting.until_ended(ids, settings.API_WAIT_S - (time.monotonic() - begun)):
                 raise _still_running()
+            auth.check_again(request, made.job_ids)
             return _pictures(request, wanted.body, _in_order(request, ids), headers | made.headers)
 
 

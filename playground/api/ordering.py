@@ -7,6 +7,7 @@ from typing import Any
 
 from accounts import ledger
 from playground import catalog, orders
+from playground.api import auth
 from playground.api.auth import Caller
 from playground.api.errors import Problem
 from playground.models import Job, Upload, Variant
@@ -116,6 +117,7 @@ def submit(
     params: dict[str, str] = PARAMS,
 ) -> list[Job]:
     """Makes the run and a job for each id, and holds their price. `params`: what the caller calls our fields. Raises Problem."""
+    auth.check_again(caller)
     wanted = outcome_of(caller, prompt)
     noted = {"_outcome": wanted, "_format": format_of(output_format, params.get("output_format"))}
     call = orders.Call(
