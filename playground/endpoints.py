@@ -4,13 +4,13 @@ import base64
 import logging
 import secrets
 from datetime import timedelta
-from urllib.parse import urlsplit
 
 from django.db import transaction
 from django.utils import timezone
 
 from accounts import mails
 from accounts.models import User
+from playground import net
 from playground.models import WebhookEndpoint
 
 logger = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ def send_mails() -> int:
 def _said(endpoint: WebhookEndpoint) -> dict[str, str]:
     return {
         "endpoint": endpoint.url,
-        "to": urlsplit(endpoint.url).netloc,
+        "to": net.place_of(endpoint.url),
         "why": endpoint.off_because,
         "url": mails.link("webhooks"),
     }

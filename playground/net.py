@@ -158,6 +158,15 @@ def host_and_port(place: URL) -> str:
     return f"[{host}]:{place.port}" if ":" in host else f"{host}:{place.port}"
 
 
+def place_of(url: str) -> str:
+    """Host and port of an address that somebody chose, for people and for counting; "" where it has none."""
+    try:
+        place = parsed(url)
+    except Forbidden:
+        return ""
+    return host_and_port(place).removesuffix(f":{DEFAULT_PORTS[place.scheme]}")
+
+
 # --- The client ---------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Reply:
@@ -386,7 +395,10 @@ def parsed(url: str | URL) -> URL:
 def _spelt(url: str) -> URL:
     """Only what may not stand in a request's first line is escaped; a name of other letters is put into its ASCII form."""
     escaped = quote(url, safe="".join(map(chr, range(0x21, 0x7F))))
-    place = URL(escaped, encoded=True)
+    try:
+        place = URL(escaped, encoded=True)
+    except IndexError:  # yarl's, of "https://[::1]@/"
+        raise ValueError("what stands before the @ is no user name") from None
     host = place.raw_host if url.isascii() else URL(url).raw_host
     return place.with_host(host.lower()) if host else place
 

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.db import connection, transaction
 from django.db.models import Q, QuerySet
@@ -18,6 +17,7 @@ from django.db.models.functions import TruncDate
 from django.utils import timezone
 
 from accounts import rows
+from playground import net
 from playground.endpoints import for_calls
 from playground.models import Delivery, DeliveryAttempt, Job, WebhookEndpoint
 
@@ -72,7 +72,8 @@ def _new(endpoint: WebhookEndpoint, url: str, event: str, job: Job | None) -> De
 
 
 def lane(user_id: int, url: str) -> str:
-    return f"{user_id}:{urlsplit(url).netloc.lower()}"[:120]
+    """Never raises: a job must end, whatever its caller gave as an address."""
+    return f"{user_id}:{net.place_of(url)}"[:120]
 
 
 def resend(delivery: Delivery) -> bool:

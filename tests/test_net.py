@@ -192,6 +192,7 @@ def test_the_refusal_says_that_it_is_final(url: str) -> None:
         "http://exa mple.org/a",
         "http://example.org\\@127.0.0.1:PORT/a",
         "http://[::1/a",
+        "http://[::1]@/a",
         "http://" + "a" * 70_000,
         "http://xn--\N{SNOWMAN}.org/",
     ],
@@ -383,7 +384,16 @@ def test_a_redirect_to_a_forbidden_place_is_refused(location: str) -> None:
 
 @pytest.mark.parametrize(
     "location",
-    ["", "http://[", "http://x:y/", "http://xn--zzzzzzzzz/", "http://a b/", "\\\\x", "http://\x7f/"],
+    [
+        "",
+        "http://[",
+        "http://x:y/",
+        "http://xn--zzzzzzzzz/",
+        "http://a b/",
+        "\\\\x",
+        "http://\x7f/",
+        "http://[::1]@/",
+    ],
 )
 def test_a_redirect_to_nonsense_is_an_answer_not_a_crash(location: str) -> None:
     with pytest.raises(net.NetError):

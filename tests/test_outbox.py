@@ -75,6 +75,19 @@ def test_every_end_tells(endpoint: WebhookEndpoint, rich: User) -> None:
     }
 
 
+@pytest.mark.parametrize("url", ["https://[\uff3b2606:4700::1111]/x", "https://[", "https://[::1]@/"])
+def test_a_job_ends_whatever_address_it_was_given(rich: User, url: str) -> None:
+    """Some are addresses to one library and not to another; an end that raised would be tried for ever."""
+    ended(rich, url)
+    assert Delivery.objects.get().url == url
+
+
+def test_a_lane_is_an_account_and_a_host() -> None:
+    same = {outbox.lane(1, f"https://{host}/") for host in ("Example.com", "example.com", "example.com:443")}
+    assert same == {"1:example.com"}
+    assert outbox.lane(1, "https://example.com:8443/") == "1:example.com:8443"
+
+
 def test_one_end_tells_once(endpoint: WebhookEndpoint, rich: User) -> None:
     job = ended(rich)
     assert not jobs.expire(job) and not jobs.cancel(job, by=rich)
