@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from django.test import Client
 
 from accounts import ledger
 from accounts.models import Transfer, User
@@ -71,6 +72,19 @@ def test_test_tasks_and_live_tasks_do_not_see_one_another(api: Api, alice: User)
     task = api.create().json()["data"]["taskId"]
     assert Api(alice).get(RECORD, {"taskId": task}).status_code == 404
     assert Api(alice).get("/api/v1/jobs").json()["data"]["items"] == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_pages_say_that_a_test_picture_cost_nothing(api: Api, alice: User) -> None:
+    """And quote no price for it, and take it for no preview."""
+    api.create()
+    drive_until_final()
+    job, hers = Job.objects.get(), Client()
+    hers.force_login(alice)
+    for path in ("/gallery/", job.picture.get_absolute_url(), job.run.get_absolute_url()):
+        page = hers.get(path).content.decode().partition("<main")[2]
+        assert "$0.035" not in page and "free preview" not in page
+        assert ">test</span>" in page or "test key" in page
 
 
 def test_the_pages_do_not_order_a_test_picture_again(api: Api, alice: User) -> None:

@@ -83,11 +83,13 @@ class Tile:
     def paid_micros(self) -> int:
         """What this picture has cost its owner so far."""
         is_paid = not self.job.is_preview or bool(self.picture and self.picture.kept)
+        is_paid = is_paid and not self.job.is_test
         return self.job.price_micros if self.job.state == Job.State.SUCCEEDED and is_paid else 0
 
     @property
     def held_micros(self) -> int:
-        return 0 if self.job.is_final or self.job.is_preview else self.job.price_micros
+        job = self.job
+        return 0 if job.is_final or job.is_preview or job.is_test else job.price_micros
 
 
 class Board:
