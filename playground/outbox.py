@@ -31,7 +31,7 @@ LEASE = timedelta(seconds=40)  # longer than a try may take, with its booking
 FAILING_DAYS = 5
 KEPT_FOR = timedelta(days=30)
 RESENT_AT_ONCE = 1_000
-OFF, CLOSED = "The endpoint was switched off.", "The account is closed."
+OFF, CLOSED = "The endpoint was switched off.", "The account was closed or suspended."
 _LOOKS = 8
 _GONE = 410
 _LATER = (429, 502, 503, 504)
@@ -239,9 +239,9 @@ def book(delivery: Delivery, answer: Answer) -> None:
     )
     done: dict[str, Any] = {"attempts": delivery.attempts + 1, "lease_until": None}
     if answer.is_success:
-        # Also where the lease has run out: it was delivered.
-        told = Delivery.objects.filter(pk=delivery.pk, ended__isnull=True)
-        told.update(state=State.DELIVERED, ended=now, **done)
+        # Also where the lease has run out, or it was stopped meanwhile: it was delivered.
+        told = Delivery.objects.filter(pk=delivery.pk).exclude(state=State.DELIVERED)
+        told.update(state=State.DELIVERED, ended=now, gave_up="", **done)
         _well(delivery)
         return
     if gave_up := _gave_up(delivery, answer):

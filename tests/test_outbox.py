@@ -263,6 +263,16 @@ def test_a_late_booking_of_a_failure_changes_nothing_but_of_a_success_ends_it(
     assert Delivery.objects.get().state == "delivered"
 
 
+def test_what_arrived_although_it_was_stopped_meanwhile_is_delivered(endpoint: WebhookEndpoint) -> None:
+    """Or it would be among the failed ones, and be sent again with them."""
+    message(endpoint)
+    sending = claimed()
+    assert outbox.switch_off(endpoint) == 1
+    outbox.book(sending, outbox.Answer(200, 5))
+    sending.refresh_from_db()
+    assert (sending.state, sending.gave_up) == ("delivered", "")
+
+
 # --- The endpoint's health ----------------------------------------------------------------------------
 def test_since_when_it_fails_is_noted_and_forgotten_at_a_success(endpoint: WebhookEndpoint) -> None:
     message(endpoint)
