@@ -83,9 +83,11 @@ def check_lookup(text: str, allowed_hosts: Collection[str]) -> str:
     place = net.parsed(text)
     if is_exempt(place, allowed_hosts):
         return ""
+    lookup = _lookups.submit(net.resolve, place.raw_host or "", place.port or 443)
     try:
-        found = _lookups.submit(net.resolve, place.raw_host or "", place.port or 443).result(LOOKUP_S)
+        found = lookup.result(LOOKUP_S)
     except LookupTimeout:
+        lookup.cancel()  # or who comes next would wait for what nobody waits for any more
         return "The name of this host could not be looked up in time. Try again."
     except (OSError, UnicodeError):
         return "There is no host of this name."
@@ -151,4 +153,6 @@ def _why(place: URL, error: BaseException, within_s: float) -> str:
         return f"{host}: no answer within {within_s:g} s"
     if isinstance(error, aiohttp.ClientConnectorError):
         return f"{host}: the connection was refused"
+    if isinstance(error, aiohttp.ClientResponseError):
+        return f"{host}: its answer is not HTTP, or has too long a head"
     return f"{host}: the connection broke before an answer came"

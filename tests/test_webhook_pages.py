@@ -1,6 +1,7 @@
 """The pages of webhooks: what their owner can do there, and that nobody else can."""
 
 import re
+import threading
 import uuid
 from datetime import timedelta
 from typing import Any
@@ -108,6 +109,26 @@ def test_a_name_is_looked_up_when_it_is_saved(hers: Client, monkeypatch: pytest.
 
     monkeypatch.setattr(net, "resolve", unknown)
     assert "no host of this name" in text(hers.post(PAGE, {"url": URL}))
+
+
+def test_slow_name_servers_leave_no_queue_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever comes after them waits for those that are being asked at most, and not for all that gave up."""
+    released, asked = threading.Event(), []
+
+    def slow(host: str, port: int) -> list[str]:
+        asked.append(host)
+        released.wait(10)
+        return ["93.184.215.14"]
+
+    monkeypatch.setattr(net, "resolve", slow)
+    monkeypatch.setattr(posting, "LOOKUP_S", 0.02)
+    said = [posting.check_lookup(f"https://slow{number}.example.com/", []) for number in range(8)]
+    released.set()
+    monkeypatch.setattr(posting, "LOOKUP_S", 10)
+    assert posting.check_lookup("https://well.example.com/", []) == "" and all(
+        "in time" in why for why in said
+    )
+    assert len(asked) == 5
 
 
 def test_what_the_operator_exempted_may_be_anything(hers: Client, settings: Any) -> None:

@@ -235,6 +235,15 @@ def test_no_answer_is_a_failure_in_plain_words(
     assert tried().status is None and tried().problem == "127.0.0.1: no answer within 0.3 s"
 
 
+def test_an_answer_that_is_not_http_is_told_apart_from_none(there: Receiver, rich: User) -> None:
+    there.answers |= {"/nonsense": b"\x00\x01 hello\r\n\r\n", "/head": reply(X=64 * 1024 * "y")}
+    ended(rich, there.url("nonsense"))
+    ended(rich, there.url("head"))
+    send()
+    said = set(DeliveryAttempt.objects.values_list("status", "problem"))
+    assert said == {(None, "127.0.0.1: its answer is not HTTP, or has too long a head")}
+
+
 def test_a_message_that_cannot_be_made_is_tried_again_and_keeps_nobody_waiting(
     there: Receiver, rich: User, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
