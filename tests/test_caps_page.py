@@ -51,6 +51,13 @@ def page_of(client: Client, at: str = "/settings/caps/") -> str:
     return " ".join(client.get(at).content.decode().split())
 
 
+def test_a_bar_stands_only_where_there_is_a_cap_that_it_could_fill(alice: User, hers: Client) -> None:
+    spend(alice, PRICE, "job:1")
+    assert "cap-bar-spent" not in page_of(hers)
+    put(hers, "month", stop="1")
+    assert page_of(hers).count('cap-bar-spent" width="35"') == 1
+
+
 # --- Setting ------------------------------------------------------------------------------------------
 def test_strangers_are_asked_to_log_in(db: None) -> None:
     assert Client().get("/settings/caps/")["Location"] == "/accounts/login/?next=/settings/caps/"
