@@ -59,7 +59,7 @@ def turnstile(
         if not _receive(request):
             return HttpResponse(status=400)  # to somebody who has gone
         _turns.acquire()
-        _here.has_turn = True
+        _here.has_turn, _here.has_waited = True, False
         try:
             return get_response(request)
         finally:
@@ -83,6 +83,12 @@ def stepped_aside() -> Iterator[None]:
         yield
     finally:
         _turns.acquire()
+        _here.has_waited = True
+
+
+def has_waited() -> bool:
+    """Whether this request has stepped aside: what it looked up before may have changed meanwhile."""
+    return getattr(_here, "has_waited", False)
 
 
 # --- Bodies -------------------------------------------------------------------------------------------
