@@ -196,6 +196,7 @@ def test_a_refund_is_a_row_of_its_own(alice: User) -> None:
         "-20000",
         str(kept.pk),
     )
+    assert newest["charged_credits"] == json_of(alice)[0]["charged_credits"] == "-2.85"
     assert int(newest["balance_after_micro_usd"]) == Wallet.objects.get(user=alice).posted
     page = page_of(alice)
     assert "2.85 credits ($0.02) refunded" in page.content.decode()
@@ -263,6 +264,9 @@ def test_a_mangled_address_is_a_page_all_the_same(alice: User, query: str) -> No
 
 def test_a_name_that_a_spreadsheet_would_run_is_made_harmless(alice: User) -> None:
     jobs.cancel(job_for(alice, pay="preview"), by=alice)
+    give(alice)
+    key = ApiKey.objects.create(user=alice, name="@SUM(A1)", digest="x")
+    picture_for(alice, call=orders.Call(key=key, asked={}))
     Variant.objects.filter(slug=PRO).update(label='=HYPERLINK("x")')
-    [row] = csv_of(alice)
-    assert row["what"].startswith("'=HYPERLINK")
+    by_key, _ = csv_of(alice)
+    assert by_key["what"].startswith("'=HYPERLINK") and by_key["by"] == "'@SUM(A1)"

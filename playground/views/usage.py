@@ -205,12 +205,15 @@ def _csv(rows: Iterator[usage.Row]) -> Iterator[str]:
     writer = csv.writer(_Line())
     yield writer.writerow(COLUMNS)
     for row in rows:
-        yield writer.writerow([_harmless(value) for value in _fields(row).values()])
+        fields = _fields(row)
+        # What people wrote, and no amount: one below zero must stay a number.
+        fields |= {name: _harmless(fields[name]) for name in ("what", "by")}
+        yield writer.writerow(fields.values())
 
 
-def _harmless(value: Any) -> Any:
-    """Text that a spreadsheet would take for a formula gets an apostrophe before it."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r\n") and value else value
+def _harmless(text: str) -> str:
+    """What a spreadsheet would take for a formula gets an apostrophe before it."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
 
 
 def _json(rows: Iterator[usage.Row]) -> Iterator[str]:
