@@ -256,6 +256,16 @@ def test_lists_do_not_count_the_whole_table(
     assert counts and all("LIMIT 2000" in sql for sql in counts)
 
 
+@pytest.mark.parametrize(
+    "path", ["playground/job", "accounts/hold", "accounts/stripeevent", "playground/switch"]
+)
+def test_a_question_with_a_nul_in_it_breaks_no_list_and_no_page(desk: Client, path: str) -> None:
+    for query in ("state__exact=%00", "q=%00", "%00=1", "failure=a&failure=%00"):
+        assert desk.get(f"/admin/{path}/?{query}")["Location"] == f"/admin/{path}/?e=1"
+    for page in ("change", "history", "delete"):
+        assert desk.get(f"/admin/{path}/%00/{page}/").status_code in (302, 403)
+
+
 # --- The catalogue ------------------------------------------------------------------------------------
 def variant_form(variant: Variant, **changes: Any) -> dict[str, Any]:
     """What the change form sends: the fields of the variant, and the rows of its inlines."""
