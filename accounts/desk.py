@@ -26,6 +26,13 @@ NOT_ALL = (
 )
 
 
+class OrMore(int):
+    """A count that stopped there, and says so wherever it is printed."""
+
+    def __str__(self) -> str:
+        return f"{int(self):,} or more"
+
+
 class ShallowPaginator(Paginator):
     """Counts no further than anybody pages. What is deeper is found by searching."""
 
@@ -34,7 +41,8 @@ class ShallowPaginator(Paginator):
     @cached_property
     def count(self) -> int:
         rows: Any = self.object_list
-        return rows[: self.MOST].count()
+        found: int = rows[: self.MOST].count()
+        return found if found < self.MOST else OrMore(found)
 
 
 class Desk(admin.ModelAdmin):

@@ -10,6 +10,7 @@ from django.test import Client
 from django.utils import timezone
 
 from accounts import ledger
+from accounts.desk import ShallowPaginator
 from accounts.models import Transfer, User
 from playground import catalog, jobs, upkeep
 from playground.models import Job, Picture, Price, Run, ShareLink, Switch, Variant
@@ -254,6 +255,16 @@ def test_lists_do_not_count_the_whole_table(
         desk.get("/admin/playground/job/")
     counts = [q["sql"] for q in queries if "COUNT(" in q["sql"]]
     assert counts and all("LIMIT 2000" in sql for sql in counts)
+
+
+def test_a_list_that_was_not_counted_to_its_end_says_so(
+    alice: User, bob: User, desk: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = desk.get("/admin/accounts/user/").content.decode()
+    assert "3 results" in page and "or more" not in page
+    monkeypatch.setattr(ShallowPaginator, "MOST", 2)
+    page = desk.get("/admin/accounts/user/").content.decode()
+    assert "2 or more results" in page and "2 or more users" in page
 
 
 @pytest.mark.parametrize(
