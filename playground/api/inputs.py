@@ -21,7 +21,7 @@ MOST_INPUTS = 8
 TURN_WITHIN_S, PAUSE_S = 20.0, 0.05
 _waiting = Places(
     32,
-    each=MOST_INPUTS,
+    each=16,
     words="Other input pictures of yours are being looked at. Try again in a few seconds.",
 )
 
