@@ -5,7 +5,7 @@ everybody else has pressed everything, the owner's rows are what they were.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,13 +19,14 @@ from allauth.usersessions.models import UserSession
 from django.apps import apps
 from django.db import models, transaction
 from django.test import Client
-from django.urls import URLPattern, URLResolver, get_resolver
+from django.urls import URLPattern, URLResolver, get_resolver, path
 from django.urls.resolvers import RoutePattern
 from django.utils import timezone
 
 from accounts.models import ApiKey, TopUp, User
 from playground import endpoints, net, outbox, reports, result_links, uploads
 from playground.models import ShareLink
+from playground.models.owned import OwnedQuerySet
 from tests.calling import Api
 from tests.making import PRO, give, job_for, load_catalogue, picture_for
 from tests.pictures import photo
@@ -65,12 +66,13 @@ TABLE = {
     """,
     "staff": "admin_mails admin_mail admin_mail_html admin:*",
     "key": """
-        api:create_task api:record_info api:cancel api:list_tasks api:generations api:edits api:variations api:generate
+        api:create_task api:record_info api:cancel api:list_tasks api:generations api:edits api:generate
         api:credit api:download_url api:stream api:from_base64 api:from_url
     """,
     "secret": "upload_signed upload_link result result_file result_download share share_social share_image share_report",
     "hook": "stripe_hook upstream_hook",
     "elsewhere": "settings/ accounts/2fa/ mfa_index accounts/sessions/ usersessions_list",  # names of pages that moved
+    "refused": "api:variations",  # is not done here, for nobody
     "nothing": "api:api-root",  # only a name that the others are counted from
 }
 CLASSES = {name: kind for kind, names in TABLE.items() for name in names.split()}
@@ -260,7 +262,9 @@ def askers(house: House, bob: User) -> dict[str, Callable[[], Client]]:
 def ask(client: Client, method: str, url: str, body: Any = None) -> Any:
     if method == "POST" and url.startswith(("/api/", "/v1/")):
         return client.post(url, body or {}, content_type="application/json")
-    return client.post(url, {}) if method == "POST" else client.get(url)
+    if method == "POST":
+        return client.post(url, {})
+    return client.generic(method, url)
 
 
 def text_of(response: Any) -> str:
@@ -289,7 +293,7 @@ def leaks(asker: str, address: Address, response: Any) -> bool:
         return status != 302
     if kind == "secret":
         return MARK in text_of(response) or status not in (200, 302, 405, 422)
-    if kind == "hook":
+    if kind in ("hook", "refused"):
         return status < 400
     if kind == "key":
         return _leaks_api(asker, response)
@@ -329,28 +333,57 @@ def test_every_address_is_classified_and_nothing_else() -> None:
 
 
 OTHERS = ["anonymous", "stranger", "stranger's key", "owner's key", "staff"]
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
-@pytest.mark.parametrize("asker", OTHERS)
-def test_nobody_else_reads_or_changes_anything(asker: str, house: House, bob: User) -> None:
-    come, leaked = askers(house, bob)[asker], []
-    before, client = state_of(house.owner), come()
-    for address in addresses():
+def leaked_to(
+    asker: str, house: House, bob: User, tried: Iterable[Address], methods: tuple[str, ...] = METHODS
+) -> list[Any]:
+    come = askers(house, bob)[asker]
+    leaked, client = [], come()
+    for address in tried:
         if asker == "owner's key" and address.kind == "key":
             continue
-        for method in ("GET", "POST"):
+        for method in methods:
             response = ask(client, method, house.url(address), house.bodies.get(address.name))
             client = come() if response.cookies else client
             if leaks(asker, address, response):
                 leaked.append((method, address.name, response.status_code, response.get("Location", "")))
+    return leaked
+
+
+@pytest.mark.parametrize("asker", OTHERS)
+def test_nobody_else_reads_or_changes_anything(asker: str, house: House, bob: User) -> None:
+    before = state_of(house.owner)
+    leaked = leaked_to(asker, house, bob, addresses())
     assert not leaked, "\n".join(map(str, leaked))
     assert state_of(house.owner) == before
+
+
+@pytest.mark.parametrize(
+    ("asker", "names"),
+    [
+        ("stranger", {"job", "picture", "picture_image", "run"}),
+        ("stranger's key", {"api:list_tasks"}),
+    ],
+)
+def test_a_gate_that_stands_open_is_seen(
+    asker: str, names: set[str], house: House, bob: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OwnedQuerySet, "visible_to", lambda rows, user: rows.all())
+    tried = [one for one in addresses() if one.kind in ("own", "key")]
+    assert names <= {name for _, name, *_ in leaked_to(asker, house, bob, tried, ("GET",))}
+
+
+def test_a_new_address_has_no_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(get_resolver(), "url_patterns", [path("brand/new/", Client, name="brand_new")])
+    assert [one.kind for one in addresses()] == [""]
 
 
 def test_the_owners_cookie_does_not_open_the_api(house: House) -> None:
     client, before = logged_in(house.owner), state_of(house.owner)
     for address in (one for one in addresses() if one.kind == "key"):
-        for method in ("GET", "POST"):
+        for method in METHODS:
             response = ask(client, method, house.url(address), house.bodies.get(address.name))
             assert response.status_code in (401, 405), (method, address)
     assert state_of(house.owner) == before
