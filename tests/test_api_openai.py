@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -229,6 +230,23 @@ def test_a_key_that_is_revoked_while_its_call_waits_gets_no_picture(
     with pytest.raises(openai.AuthenticationError, match="while the call waited") as refused:
         client.images.generate(prompt="a fox in the snow")
     assert refused.value.response.headers["X-AI-Task-Id"] == str(Job.objects.get().pk)
+
+
+def test_of_three_pictures_the_two_that_were_made_come_and_are_charged(
+    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch, alice: User
+) -> None:
+    made, asked = Drawing.of, []
+
+    def fails_for_one(order: Any, delay_s: float, now: float) -> Drawing:
+        asked.append(order.job_id)
+        return made(replace(order, prompt="[fail]") if order.job_id == asked[0] else order, delay_s, now)
+
+    monkeypatch.setattr(Drawing, "of", fails_for_one)
+    raw = client.images.with_raw_response.generate(prompt="a fox", n=3)
+    assert len(raw.parse().data or []) == 2 and raw.headers["X-AI-Credits-Charged"] == "10.00"
+    assert len(raw.headers["X-AI-Task-Id"].split(", ")) == 3
+    assert ledger.wallet_of(alice).posted == 10_000_000 - 70_000
+    assert ledger.wallet_of(alice).held == 0
 
 
 def test_those_who_wait_do_not_keep_others_waiting(
