@@ -1,11 +1,13 @@
 """A month's statement as a PDF of A4 pages.
 
-The fonts that every reader has know Latin letters only: what they lack is printed as a question mark, so that no memo
-in any script can keep somebody from their statement. The page and the CSV have every letter.
+The fonts that every reader has know the letters of western Europe only. Of others with an accent the bare letter is
+printed, and for the rest a question mark, so that no memo in any script can keep somebody from their statement. A name
+that cannot be read so is left out beside the address. The page and the CSV have every letter.
 """
 
 import unicodedata
 from collections.abc import Iterable
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -15,6 +17,8 @@ from accounts.monthly import Line, Month, Total
 _PLAIN = str.maketrans(
     {"…": "...", "–": "-", "—": "-", "‘": "'", "’": "'", "“": '"', "”": '"', "•": "*", "−": "-", "€": "EUR"}
 )
+# Letters that are no letter with an accent.
+_BARE = str.maketrans("ŁłĐđĦħıĸŊŋŦŧ", "LlDdHhikNnTt") | {ord("Œ"): "OE", ord("œ"): "oe"}
 _GREY, _INK = (110, 116, 112), (22, 26, 24)
 _WIDTHS = (30, 92, 32, 32)  # millimetres; 12 are left for margins on both sides
 _ROW = 6
@@ -22,17 +26,31 @@ MOST_CHARACTERS = 80  # of a line's words, before they are measured
 
 
 def latin(text: str) -> str:
-    """As the fonts can print it: accents are kept, and what has no letter becomes a question mark."""
-    composed = unicodedata.normalize("NFC", text.translate(_PLAIN))
-    printable = "".join(letter if letter.isprintable() else " " for letter in composed)
-    return printable.encode("latin-1", "replace").decode("latin-1")
+    """As the fonts can print it: accents are kept where there are such letters, and what has none becomes a question
+    mark."""
+    composed = unicodedata.normalize("NFC", text.translate(_PLAIN).translate(_BARE))
+    return "".join(_letter(letter if letter.isprintable() else " ") for letter in composed)
+
+
+def _letter(letter: str) -> str:
+    if letter <= "\xff":
+        return letter
+    parts = unicodedata.normalize("NFKD", letter)
+    bare = "".join(part for part in parts if not unicodedata.combining(part))
+    return bare if bare and max(bare) <= "\xff" else "?"
+
+
+def known_as(name: str, address: str) -> str:
+    """Who it is for, in letters that can be printed."""
+    is_readable = "?" not in latin(name.replace("?", ""))
+    return f"{name} {address}".strip() if is_readable else address
 
 
 def render(
     made: Month, totals: Iterable[Total], lines: Iterable[Line], *, seller: str, buyer: str, is_short: bool
 ) -> bytes:
     """`is_short`: these are not all lines, which the document then says."""
-    pdf = _paper(f"Statement {made.title}")
+    pdf = _paper(latin(f"Statement {made.title} for {buyer}"))
     _head(pdf, made, seller, buyer)
     _sums(pdf, made, totals)
     _lines(pdf, lines)
@@ -52,9 +70,18 @@ def _paper(title: str) -> Any:
     pdf = fpdf.FPDF(format="A4")
     pdf.set_title(title)
     pdf.set_margins(12, 14)
-    pdf.set_auto_page_break(True, 16)
+    pdf.set_auto_page_break(True, 18)
+    pdf.footer = partial(_foot, pdf, title)
     pdf.add_page()
     return pdf
+
+
+def _foot(pdf: Any, title: str) -> None:
+    """So that printed pages can be put in order again. The library writes how many there are."""
+    pdf.set_y(-13)
+    pdf.set_font("Helvetica", "", 8)
+    pdf.set_text_color(*_GREY)
+    pdf.cell(0, 5, f"{title}, page {pdf.page_no()} of {{nb}}", align="R")
 
 
 def _text(pdf: Any, words: str, size: float, *, bold: bool = False, grey: bool = False) -> None:

@@ -237,6 +237,31 @@ def test_what_latin_letters_cannot_say_is_marked_and_the_rest_is_kept() -> None:
     assert monthly_pdf.latin("Zoë – “fox” 狐 e\u0301") == 'Zoë - "fox" ? é'
 
 
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("Łucja Dvořáková", "Lucja Dvoráková alice@example.org"),
+        ("Ștefan Ōe", "Stefan Oe alice@example.org"),
+        ("Who?", "Who? alice@example.org"),
+        ("Παπαδοπούλου", "for alice@example.org"),
+        ("田中", "for alice@example.org"),
+    ],
+)
+def test_a_name_is_on_the_pdf_as_far_as_it_can_be_read(
+    desk: Client, alice: User, name: str, known: str
+) -> None:
+    User.objects.filter(pk=alice.pk).update(name=name)
+    assert known in words_of(desk.get("/account/statements/2026-11.pdf").content)
+
+
+def test_printed_pages_can_be_put_in_order(alice: User) -> None:
+    month = monthly.Month(date(2026, 11, 1), 90, 0, 90, 0)
+    lines = [monthly.Line(n, timezone.now(), "Credits granted", "", "", 1, n) for n in range(90)]
+    made = monthly_pdf.render(month, [], lines, seller="A", buyer="alice", is_short=False)
+    words = " ".join(words_of(made).split())
+    assert "Statement November 2026 for alice, page 1 of 3" in words and "page 3 of 3" in words
+
+
 def test_a_pdf_of_a_long_month_says_that_it_is_not_all(
     desk: Client, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:

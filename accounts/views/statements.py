@@ -67,7 +67,7 @@ def month_pdf(request: Request, name: str) -> HttpResponse:
         monthly.totals(wallet, made.first),
         lines,
         seller=settings.OPERATOR_NAME,
-        buyer=f"{request.user.name} {request.user.email}".strip(),
+        buyer=monthly_pdf.known_as(request.user.name, request.user.email),
         is_short=made.count > len(lines),
     )
     return HttpResponse(document, content_type="application/pdf", headers=_download(made, "pdf"))
