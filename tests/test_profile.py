@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from accounts.models import User
 
@@ -18,6 +19,14 @@ def test_alice_sets_her_name_and_her_time_zone(client: Client, alice: User) -> N
     assert (alice.name, alice.time_zone) == ("Alice Liddell", "Europe/Berlin")
     html = client.get("/settings/profile/").content.decode()
     assert 'value="Europe/Berlin"' in html and ("CET" in html or "CEST" in html)
+
+
+def test_what_is_said_to_call_her_by_her_name_does(client: Client, alice: User) -> None:
+    User.objects.filter(pk=alice.pk).update(name="Alice Liddell")
+    client.force_login(alice)
+    assert "How receipts and statements call you." in client.get("/settings/profile/").content.decode()
+    month = client.get(f"/account/statements/{timezone.now():%Y-%m}/").content.decode()
+    assert "for Alice Liddell, alice@example.org" in month
 
 
 def test_a_zone_may_be_typed_with_a_blank_and_be_taken_away_again(client: Client, alice: User) -> None:
