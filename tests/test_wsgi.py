@@ -83,8 +83,8 @@ def test_no_secret_gets_into_the_session_of_who_has_to_give_the_password(alice: 
     token = client.get("/settings/data/").cookies["csrftoken"].value
     cookies = f"sessionid={client.session.session_key}; csrftoken={token}"
     where = {"REQUEST_METHOD": "POST", "HTTP_COOKIE": cookies, "HTTP_X_CSRFTOKEN": token}
-    _, headers = ask("/settings/data/export/", **where)
+    _, headers = ask("/settings/data/delete/", **where)
     assert headers["Location"].startswith("/accounts/reauthenticate/")
     kept = str(Session.objects.get(pk=client.session.session_key).get_decoded())
-    assert "/settings/data/export/" in kept
+    assert "/settings/data/delete/" in kept
     assert secret not in kept
