@@ -1,11 +1,14 @@
 """Bodies that come slowly, or never: whoever sends one keeps nobody else waiting."""
 
 import json
+import signal
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from queue import Queue
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,6 +18,7 @@ import pytest
 from accounts import keys, ledger
 from accounts.models import ApiKey, User
 from playground import turnstile
+from playground.api import waiting
 from playground.models import Job
 from tests.calling import Api
 from tests.making import give, load_catalogue
@@ -73,6 +77,20 @@ def lines(live_server: Any, settings: Any) -> Iterator[list[Line]]:
         for line in made:
             open_ones.enter_context(line.socket)
         yield made
+
+
+def test_signals_are_heard_for_as_long_as_the_process_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python goes on writing to that number: a socket closed after the first would leave it to somebody's file."""
+    ends: Queue[int] = Queue()
+    monkeypatch.setattr(waiting, "_watch", SimpleNamespace(end=lambda: ends.put(1)))
+    hears, told = socket.socketpair()
+    threading.Thread(target=waiting._hear, args=(hears, told), daemon=True).start()
+    with told:
+        told.send(bytes([signal.SIGCHLD]))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            told.send(bytes([number]))
+            assert ends.get(timeout=20)
+    assert ends.empty()
 
 
 @pytest.mark.parametrize("length", [SHORT, LONG])

@@ -136,7 +136,7 @@ def end_with_process() -> None:
 
 
 def _hear(hears: socket.socket, told: socket.socket) -> None:
-    """`told` is held here for as long as somebody may write to it."""
-    while not {signal.SIGTERM, signal.SIGINT} & set(hears.recv(64)):
-        pass
-    _watch.end()
+    """For ever: Python writes each signal to the number of `told`, which would be another file's once it is closed."""
+    while heard := hears.recv(64):
+        if {signal.SIGTERM, signal.SIGINT} & set(heard):
+            _watch.end()
