@@ -11,6 +11,7 @@ from django.utils import timezone
 from accounts import ledger
 from accounts.models import User
 from playground import orders, uploads
+from playground.api import waiting
 from playground.models import IdempotentCall, Job, Upload
 from tests.calling import Api
 from tests.making import EDIT, give, load_catalogue
@@ -51,6 +52,21 @@ def test_a_repeat_is_answered_also_when_its_input_pictures_are_gone(api: Api, al
     again = api.post(path, body, **{"Idempotency-Key": "one"})
     assert first.status_code == 200 and first.json() == again.json()
     assert api.post(path, body).status_code == 422 and Job.objects.count() == 1
+    assert again["RateLimit"] != first["RateLimit"]  # repeats count, too
+
+
+def test_so_is_one_that_waits_for_its_pictures(
+    api: Api, alice: User, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "until_ended", lambda ids, seconds: False)
+    url = uploads.link(uploads.take(alice, photo()), "http://testserver")
+    path, body = "/v1/images/generations", {"prompt": "a fox", "input_urls": [url]}
+    first = api.post(path, body, **{"Idempotency-Key": "one"})
+    Upload.objects.update(key="")
+    settings.API_RATE_LIMIT = (1, 10)
+    again = api.post(path, body, **{"Idempotency-Key": "one"})
+    assert first.status_code == again.status_code == 504
+    assert first["X-AI-Task-Id"] == again["X-AI-Task-Id"] and Job.objects.count() == 1
 
 
 @pytest.mark.parametrize(

@@ -70,17 +70,16 @@ def digest(*parts: Any) -> str:
 def admitted(
     request: Caller, key: str, route: str, asked: Any, *, has_inputs: bool
 ) -> tuple[Made | None, dict[str, str]]:
-    """Counts a create and returns the headers that say what is left; or what the same call made before, where it may
+    """Counts a create and returns the headers that say what is left; with what the same call made before, where it may
     not be begun once more: too many others are, or its input pictures may be gone by now. Raises Problem.
     """
-    if has_inputs and (made := _before(request.user.pk, key, route, asked)):
-        return made, {}
     try:
-        return None, limits.count_create(request.auth)
+        headers = limits.count_create(request.auth)
     except Problem:
         if made := _before(request.user.pk, key, route, asked):
             return made, {}
         raise
+    return _before(request.user.pk, key, route, asked) if has_inputs else None, headers
 
 
 def _before(user_id: int, key: str, route: str, asked: Any) -> Made | None:

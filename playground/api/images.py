@@ -31,6 +31,7 @@ from playground.models import Job, Upload, Variant
 
 logger = logging.getLogger(__name__)
 
+ROUTE = "images"
 TEXT_MODEL, EDIT_MODEL = "flux-2/pro-text-to-image", "flux-2/pro-image-to-image"
 PIXELS_OF_2K = 2_200_000  # more than 1K's usual shapes have, less than 2K's
 MOST_BODY_BYTES = inputs.MOST_INPUTS * images.MAX_INPUT_BYTES + 1_000_000
@@ -88,10 +89,11 @@ class Wanted:
 
 def generations(request: HttpRequest, body: ImageGeneration) -> JsonResponse:
     """Makes pictures and waits for them."""
-    asked = caller(request)
-    headers = limits.count_create(asked.auth)
-    found, sources = inputs.inputs_of(asked, body.input_urls, "input_urls")
-    return _answer(asked, Wanted(body, tasks.asked_for(request), found, sources), headers)
+    asked, said = caller(request), tasks.asked_for(request)
+    call = idempotency.key_of(request), ROUTE, said
+    made, headers = idempotency.admitted(asked, *call, has_inputs=bool(body.input_urls))
+    found, sources = inputs.inputs_of(asked, () if made else body.input_urls, "input_urls")
+    return _answer(asked, Wanted(body, said, found, sources), headers, made)
 
 
 def edits(request: HttpRequest) -> JsonResponse:
@@ -187,14 +189,16 @@ def _ratio(wanted: Wanted, variant: Variant) -> str:
 
 
 # --- Waiting and answering ----------------------------------------------------------------------------
-def _answer(request: Caller, wanted: Wanted, headers: dict[str, str]) -> JsonResponse:
-    """Orders, waits, and answers with the pictures; or with why there are none."""
+def _answer(
+    request: Caller, wanted: Wanted, headers: dict[str, str], made: idempotency.Made | None = None
+) -> JsonResponse:
+    """Orders, waits, and answers with the pictures; or with why there are none. `made`: ordered before."""
     begun, key = time.monotonic(), idempotency.key_of(request)
     with waiting.room(request.user.pk):
-        made = idempotency.once(
+        made = made or idempotency.once(
             request.user.pk,
             key,
-            "images",
+            ROUTE,
             wanted.asked,
             lambda ids: _submit(request, ids, wanted),
             count=wanted.body.n,
