@@ -33,14 +33,14 @@ def both(micros: int) -> str:
     return f"{credits(micros)} credits ({usd(micros)})"
 
 
-def micros_of(usd: str) -> int:
+def micros_of(usd: str, *, most_usd: int = MOST_USD) -> int:
     """`$0.035` -> `35_000`: what somebody typed, exact. ValueError, in plain words, for anything else."""
     typed = _TYPED.fullmatch(usd.strip())
     whole, fraction = typed.groups(default="") if typed else ("", "")
     micros = int(whole or 0) * MICROS_PER_USD + int(fraction.ljust(6, "0"))
-    if not typed or micros > MOST_USD * MICROS_PER_USD:
+    if not typed or micros > most_usd * MICROS_PER_USD:
         raise ValueError(
-            f"an amount in US dollars from 0 to {MOST_USD:,}, without commas and with at most six decimals,"
+            f"an amount in US dollars from 0 to {most_usd:,}, without commas and with at most six decimals,"
             " such as 2.50"
         )
     return micros

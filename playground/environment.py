@@ -17,10 +17,15 @@ from urllib.parse import SplitResult, urlsplit
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
-MICROS_PER_USD = 1_000_000
+from accounts import credits
+
+MICROS_PER_CENT = 10_000
+MOST_USD = 1_000_000_000  # what the ledger can promise at once
+MOST_SECONDS = MOST_WHOLE = 1_000_000_000
 UNUSABLE = (
     Path(tempfile.gettempdir()) / "flux-playground-without-data-dir"
 )  # so that the checks can still run
+MOST_SHOWN = 60  # characters of a wrong value
 SECRET_LEAST = 32  # characters
 SQLITE = "playground.sqlite3"
 DOCUMENTED = frozenset(
@@ -117,9 +122,11 @@ def whole(name: str, default: int, *, least: int = 0) -> int:
     try:
         number = int(value)
     except ValueError:
-        return _wrong(name, f"must be a whole number, not {value!r}", default)
+        return _wrong(name, f"must be a whole number, not {_cut(value)}", default)
     if number < least:
-        return _wrong(name, f"must be at least {least}, not {number}", default)
+        return _wrong(name, f"must be at least {least}, not {_cut(value)}", default)
+    if number > MOST_WHOLE:
+        return _wrong(name, f"must be at most {MOST_WHOLE:,}, not {_cut(value)}", default)
     return number
 
 
@@ -129,24 +136,18 @@ def seconds(name: str, default: str) -> Decimal:
         number = Decimal(value)
     except InvalidOperation:
         number = Decimal("NaN")
-    if not number.is_finite() or number < 0:
-        return _wrong(name, f"must be a number of seconds such as 2.5, not {value!r}", Decimal(default))
+    if not number.is_finite() or not 0 <= number <= MOST_SECONDS:
+        return _wrong(name, f"must be a number of seconds such as 2.5, not {_cut(value)}", Decimal(default))
     return number
 
 
 def usd(name: str, default: str) -> int:
     """An amount in US dollars, as whole micro-dollars."""
-    value = text(name, default).removeprefix("$")
+    value = text(name, default)
     try:
-        micros = Decimal(value) * MICROS_PER_USD
-    except InvalidOperation:
-        micros = Decimal("NaN")
-    if not micros.is_finite() or micros < 0 or micros != micros.to_integral_value():
-        message = (
-            f"must be an amount in US dollars with at most six decimals, such as 10 or 0.35, not {value!r}"
-        )
-        return _wrong(name, message, int(Decimal(default) * MICROS_PER_USD))
-    return int(micros)
+        return credits.micros_of(value, most_usd=MOST_USD)
+    except ValueError as wrong:
+        return _wrong(name, f"must be {wrong}, not {_cut(value)}", credits.micros_of(default))
 
 
 def cents(name: str, default: str) -> list[int]:
@@ -154,13 +155,13 @@ def cents(name: str, default: str) -> list[int]:
     found = set()
     for word in words(name) or default.split(","):
         try:
-            amount = Decimal(word.removeprefix("$")) * 100
-        except InvalidOperation:
-            amount = Decimal("NaN")
-        if not amount.is_finite() or amount != amount.to_integral_value() or not 50 <= amount <= 99_999_900:
-            message = f"must be amounts in US dollars from 0.50 to 999,999, with commas between, such as {default}, not {word!r}"
+            amount, rest = divmod(credits.micros_of(word), MICROS_PER_CENT)
+        except ValueError:
+            amount, rest = 0, 0
+        if rest or not 50 <= amount <= 99_999_900:
+            message = f"must be amounts in US dollars from 0.50 to 999,999, with commas between, such as {default}, not {_cut(word)}"
             return _wrong(name, message, [int(each) * 100 for each in default.split(",")])
-        found.add(int(amount))
+        found.add(amount)
     return sorted(found)
 
 
@@ -242,8 +243,9 @@ def rate(name: str, default: tuple[int, int]) -> tuple[int, int]:
     calls, _, seconds = value.partition("/")
     if not value:
         return default
-    if not (calls.isdecimal() and seconds.isdecimal() and int(calls) and int(seconds)):
-        return _wrong(name, f"must be calls/seconds such as 20/10, not {value!r}", default)
+    is_short = len(value) < 20
+    if not (is_short and calls.isdecimal() and seconds.isdecimal() and int(calls) and int(seconds)):
+        return _wrong(name, f"must be calls/seconds such as 20/10, not {_cut(value)}", default)
     return int(calls), int(seconds)
 
 
@@ -363,6 +365,11 @@ def _generate(name: str, path: Path) -> str:
     except OSError as error:
         _wrong(name, f"cannot be written to {path}: {error.strerror}", None)
     return key
+
+
+def _cut(value: str) -> str:
+    """In quotes, and no longer than a line of a terminal."""
+    return repr(value if len(value) <= MOST_SHOWN else f"{value[:MOST_SHOWN]}...")
 
 
 def _wrong(name: str, message: str, default: T) -> T:

@@ -80,6 +80,13 @@ def test_a_good_value_is_read(
         (lambda: env.usd("X", "1"), "0.0000001", 1_000_000),
         (lambda: env.usd("X", "1"), "Infinity", 1_000_000),
         (lambda: env.usd("X", "1"), "-5", 1_000_000),
+        (lambda: env.usd("X", "1"), "1e999999", 1_000_000),
+        (lambda: env.usd("X", "1"), "1000000000.01", 1_000_000),
+        (lambda: env.cents("X", "5,10"), "1e999999", [500, 1000]),
+        (lambda: env.seconds("X", "3"), "1e999999", Decimal("3")),
+        (lambda: env.whole("X", 3), "9" * 4000, 3),
+        (lambda: env.whole("X", 3), "9" * 5000, 3),
+        (lambda: env.rate("X", (20, 10)), f"{'9' * 5000}/10", (20, 10)),
         (lambda: env.cents("X", "5,10"), "0.49", [500, 1000]),
         (lambda: env.cents("X", "5,10"), "5,1.005", [500, 1000]),
         (lambda: env.cents("X", "5,10"), "NaN", [500, 1000]),
@@ -119,7 +126,7 @@ def test_a_bad_value_is_a_problem_and_the_default_is_used(
     assert read() == default
     ((name, message),) = problems
     assert name == "X"
-    assert "secret" not in message
+    assert "secret" not in message and len(message) < 200
 
 
 @pytest.mark.parametrize(("package", "read"), [("psycopg", env.database), ("redis", env.redis_url)])
