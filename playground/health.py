@@ -19,7 +19,7 @@ from playground.models import Job, Upstream, UpstreamState
 
 LATENCY_OF = 200  # successes
 LOOKED_AT = 1000  # of an upstream's newest jobs that have ended, to find those successes
-MOST_FAILURES = 5000  # of today's, counted by reason
+MOST_FAILURES = 5000  # that are read, to count today's by reason
 OLDEST = timedelta(days=1)  # a job that fails today was made at most that long before
 
 
@@ -106,7 +106,7 @@ def report(*, with_latencies: bool = True) -> list[Health]:
     now = timezone.now()
     configs = upstreams.configured()
     states = {state.name: state for state in UpstreamState.objects.all()}
-    in_flight, failures = _in_flight(), _failures_today(now)
+    in_flight, (failures, has_more) = _in_flight(), _failures_today(now)
     rows = Upstream.objects.values_list("name", flat=True)
     names = sorted({*configs, *states, *rows, *in_flight} - {upstreams.SANDBOX})
     return [
@@ -119,7 +119,7 @@ def report(*, with_latencies: bool = True) -> list[Health]:
             in_flight=in_flight.get(name, {}),
             most_at_once=configs[name].most_at_once.get("") if name in configs else None,
             failures_today=failures.get(name, Counter()).most_common(),
-            has_more_failures=sum(map(Counter.total, failures.values())) >= MOST_FAILURES,
+            has_more_failures=has_more,
             latencies=_latencies(name) if with_latencies else [],
             limit_micros=configs[name].limit_micros_per_day if name in configs else None,
         )
@@ -135,15 +135,17 @@ def _in_flight() -> dict[str, dict[str, int]]:
     return found
 
 
-def _failures_today(now: datetime) -> dict[str, "Counter[str]"]:
-    """By upstream and reason, of the newest jobs that failed. Ids sort by age, so that an index finds them."""
+def _failures_today(now: datetime) -> tuple[dict[str, "Counter[str]"], bool]:
+    """By upstream and reason, of the newest jobs that failed, and whether others were left unread, of which some may be
+    today's. Ids sort by age, so that an index finds them."""
     midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     failed = Job.objects.filter(state=Job.State.FAILED, pk__gte=oldest_id(midnight - OLDEST)).order_by("-pk")
+    read = list(failed.values_list("provider", "failure", "finished")[: MOST_FAILURES + 1])
     found: dict[str, Counter[str]] = defaultdict(Counter)
-    for provider, failure, finished in failed.values_list("provider", "failure", "finished")[:MOST_FAILURES]:
+    for provider, failure, finished in read[:MOST_FAILURES]:
         if finished and finished >= midnight:
             found[provider][failure] += 1
-    return found
+    return found, len(read) > MOST_FAILURES
 
 
 def _latencies(name: str) -> list[float]:

@@ -114,6 +114,19 @@ def test_on_a_very_bad_day_not_every_failure_is_counted_and_the_page_says_so(
     assert "Failed today at least 2: timed_out 2" in seen(desk)
 
 
+def test_just_after_midnight_yesterdays_failures_do_not_pass_for_all_of_todays(
+    alice: User, desk: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give(alice)
+    for ago in (0, 1, 1):  # days; the newest ended first, and are all that is read
+        at = timezone.now() - timedelta(days=ago)
+        Job.objects.filter(pk=job_for(alice).pk).update(state="failed", failure="rejected", finished=at)
+    assert "Failed today 1: rejected 1" in seen(desk)
+    monkeypatch.setattr(health, "MOST_FAILURES", 2)
+    assert "Failed today at least 0" in seen(desk)
+    assert "At least 0 in all since midnight UTC." in desk.get("/admin/").content.decode()
+
+
 def test_open_jobs_do_not_hide_the_latency_of_those_that_ended(
     alice: User, desk: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
