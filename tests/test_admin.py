@@ -39,6 +39,18 @@ def ask_grant(desk: Client, *users: User) -> tuple[str, str]:
 
 
 # --- Who may come in ----------------------------------------------------------------------------------
+def test_every_page_of_the_desk_says_which_zone_its_times_are_in(desk: Client) -> None:
+    for page in ("/admin/", "/admin/playground/job/", "/admin/accounts/transfer/"):
+        assert "Times are UTC." in desk.get(page).content.decode()
+
+
+def test_each_label_where_a_reason_is_asked_for_belongs_to_something(alice: User, desk: Client) -> None:
+    page = desk.get(f"/admin/accounts/user/suspend/?ids={alice.pk}").content.decode()
+    named = re.findall(r"<label([^>]*)>", page.partition("<form method")[2])
+    ids = [re.findall(r'for="(\w+)"', label) for label in named]
+    assert len(ids) == 2 and all(f'id="{one}"' in page for [one] in ids)
+
+
 def test_strangers_log_in_at_the_sites_own_door(alice: User) -> None:
     response = Client().get("/admin/login/?next=/admin/")
     assert response["Location"] == "/accounts/login/?next=%2Fadmin%2F"
