@@ -93,10 +93,20 @@ class ReadOnly(Desk):
         return False
 
 
+class Reason(forms.CharField):
+    """Why. One of characters that nobody can see is none."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"max_length": trail.MOST_REASON, **options})
+
+    def clean(self, value: Any) -> str:
+        return super().clean(value if trail.words(str(value or "")) else "")
+
+
 class ReasonForm(forms.Form):
     """Asks why. `once` makes a form that is sent twice one deed."""
 
-    reason = forms.CharField(max_length=200, widget=forms.TextInput(attrs={"class": "vTextField"}))
+    reason = Reason(widget=forms.TextInput(attrs={"class": "vTextField"}))
     once = forms.CharField(max_length=64, widget=forms.HiddenInput, initial=lambda: secrets.token_hex(16))
 
 
@@ -158,8 +168,12 @@ def changelist_url(model: type[Model]) -> str:
 
 def chosen_ids(request: HttpRequest) -> list[int]:
     """The `ids` of an address that an action made."""
-    ids = [part for part in request.GET.get("ids", "").split(",") if part.isdecimal() and len(part) < 19]
-    return [int(part) for part in ids[:MOST_AT_ONCE]]
+    return [int(part) for part in chosen_names(request) if part.isdecimal() and len(part) < 19]
+
+
+def chosen_names(request: HttpRequest) -> list[str]:
+    """As `chosen_ids`, where ids are texts."""
+    return request.GET.get("ids", "").replace(NUL, "").split(",")[:MOST_AT_ONCE]
 
 
 def both(micros: int | None) -> str:

@@ -1,6 +1,7 @@
 """The trail of what staff did: who, what, to what, and why. Rows are only ever added; the database refuses the rest."""
 
 import getpass
+import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,6 +17,8 @@ __all__ = ["ADDITION", "CHANGE", "DELETION"]
 CONSOLE = "console@operator.invalid"
 ERASED = "erased"  # the one value that the name of a logged object may be changed to
 REASON = "reason"
+MOST_REASON = 200  # characters
+_BLANK = "\u115f\u1160\u2800\u3164\uffa0"  # letters and a symbol that nobody sees
 MOST_SHOWN = 200  # characters of a value
 
 
@@ -64,6 +67,12 @@ def forget(user: User) -> int:
         content_type=ContentType.objects.get_for_model(User), object_id=str(user.pk)
     )
     return about.update(object_repr=ERASED)
+
+
+def words(text: str) -> str:
+    """A reason as it is kept; empty where nobody could see anything of it."""
+    said = text.replace("\x00", "").strip()
+    return said if any(unicodedata.category(one)[0] in "LNPS" and one not in _BLANK for one in said) else ""
 
 
 # --- What a form changed, in words --------------------------------------------------------------------

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from allauth.mfa.models import Authenticator
+from django import forms
 from django.contrib import admin
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.models import Group, Permission
@@ -15,6 +16,7 @@ from django.test import Client
 from django.utils import timezone
 
 from accounts import trail
+from accounts.desk import Reason
 from accounts.models import User
 from playground.models import Switch, Variant
 from tests.making import PRO, load_catalogue
@@ -141,6 +143,26 @@ def test_a_saved_form_that_changed_nothing_says_so_and_a_secret_is_never_said(de
     assert LogEntry.objects.latest("pk").change_message == "Saved without a change."
     desk.post(at, {"reason": "Overcharged"})
     assert LogEntry.objects.latest("pk").change_message == "is_on: yes -> no; reason: empty -> Overcharged."
+
+
+@pytest.mark.parametrize("unseen", ["\u200b", " \u2060\ufeff ", "\u3164", "\u202e\u00ad", "\u0301"])
+def test_a_reason_that_nobody_can_see_is_none(alice: User, desk: Client, unseen: str) -> None:
+    page = f"/admin/accounts/user/suspend/?ids={alice.pk}"
+    refused = desk.post(page, {"reason": unseen, "once": "a"})
+    assert "This field is required." in refused.content.decode()
+    assert User.objects.get(pk=alice.pk).is_active
+    assert trail.words(unseen) == "" and trail.words(" Spam\u200b ") == "Spam\u200b"
+    desk.post(page, {"reason": "怪しい", "once": "b"})
+    assert not User.objects.get(pk=alice.pk).is_active
+
+
+def test_every_form_of_the_desk_that_asks_why_looks_whether_it_can_be_seen(db: None) -> None:
+    def forms_of(kind: type) -> set[Any]:
+        return {kind}.union(*map(forms_of, kind.__subclasses__()))
+
+    ours = [form for form in forms_of(forms.BaseForm) if ".admin." in form.__module__]
+    reasons = [form.base_fields["reason"] for form in ours if "reason" in getattr(form, "base_fields", {})]
+    assert len(reasons) > 5 and all(isinstance(reason, Reason) for reason in reasons)
 
 
 def test_what_the_console_does_has_a_who_and_a_why(db: None) -> None:

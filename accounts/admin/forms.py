@@ -84,6 +84,6 @@ class SuspendForm(desk.ReasonForm):
 
 
 class NoteForm(desk.ReasonForm):
-    reason = forms.CharField(
+    reason = desk.Reason(
         label="Note", max_length=1000, widget=forms.Textarea(attrs={"rows": 4, "class": "vLargeTextField"})
     )

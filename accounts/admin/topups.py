@@ -143,8 +143,8 @@ class StripeEventDesk(desk.ReadOnly):
         def handle(event: StripeEvent, asked: dict[str, Any]) -> bool:
             return self._handle(request, event, asked["reason"])
 
-        ids = request.GET.get("ids", "").replace("\x00", "").split(",")[: desk.MOST_AT_ONCE]
-        rows = StripeEvent.objects.filter(pk__in=ids, handled=None).order_by("received")
+        chosen = StripeEvent.objects.filter(pk__in=desk.chosen_names(request))
+        rows = chosen.filter(handled=None).order_by("received")
         title = "Handle again"
         return desk.ask(self, request, rows, desk.ReasonForm, handle, title=title, done="Handled")
 

@@ -16,7 +16,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from accounts import credits, desk
+from accounts import credits, desk, trail
 from playground import catalogue_values, upstreams
 from playground.admin import catalogue_import
 from playground.admin.dollars import Dollars, dollars, micros
@@ -33,7 +33,7 @@ class Reasoned(forms.BaseInlineFormSet):
 
     def clean(self) -> None:
         super().clean()
-        if any(form.has_changed() for form in self.forms) and not self.data.get("reason", "").strip():
+        if any(form.has_changed() for form in self.forms) and not trail.words(self.data.get("reason", "")):
             raise ValidationError(SAY_WHY)
 
 
@@ -162,9 +162,8 @@ WORDS = ["name", "label", "maker", "family", "resolution", "blurb"]
 
 
 class VariantForm(forms.ModelForm):
-    reason = forms.CharField(
+    reason = desk.Reason(
         required=False,
-        max_length=200,
         widget=forms.TextInput(attrs={"size": 80}),
         help_text="For the trail of what staff did. A price or a route is not changed without one.",
     )

@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.utils import timezone
 
-from accounts import desk
+from accounts import desk, trail
 from accounts.models import User
 from playground import catalogue_changes
 from playground.catalogue_changes import Plan, Stale
@@ -72,7 +72,7 @@ class Pages:
         if request.method != "POST" or not form.is_valid():
             return self._page(request, form=form, status=422 if form.is_bound else 200)
         asked = form.cleaned_data
-        why = request.POST.get("reason", "").replace("\x00", "").strip()[:200]
+        why = trail.words(request.POST.get("reason", ""))[: trail.MOST_REASON]
         if "apply" not in request.POST or not why:
             missing = (
                 "Say why: prices are money, and the trail keeps the reason."

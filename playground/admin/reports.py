@@ -13,7 +13,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
-from accounts import desk
+from accounts import desk, trail
 from accounts.models import User
 from playground import reports
 from playground.models import Report, ShareLink
@@ -72,7 +72,7 @@ class ReportDesk(desk.ReadOnly):
 
     def take_down(self, request: HttpRequest, link_id: int) -> HttpResponse:
         """Hides the page and ends all reports of it. The owner reads the reason beside their picture."""
-        reason = request.POST.get("reason", "").replace("\x00", "").strip()[:200]
+        reason = trail.words(request.POST.get("reason", ""))[: trail.MOST_REASON]
 
         def deed(link: ShareLink, by: User) -> str:
             if not reason:

@@ -41,9 +41,8 @@ class UpstreamForm(forms.ModelForm):
         max_value=1_000_000,
         help_text="US dollars a UTC day, at upstream cost. Empty: no limit; 0: nothing is sent.",
     )
-    reason = forms.CharField(
+    reason = desk.Reason(
         required=False,
-        max_length=200,
         widget=forms.TextInput(attrs={"size": 60}),
         help_text="For the trail of what staff did. The dollar limit is not changed without one.",
     )

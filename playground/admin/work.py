@@ -254,6 +254,7 @@ class SwitchForm(forms.ModelForm):
     class Meta:
         model = Switch
         fields = ["is_on", "reason"]
+        field_classes = {"reason": desk.Reason}
 
     def clean(self) -> dict[str, Any]:
         asked = super().clean() or self.cleaned_data

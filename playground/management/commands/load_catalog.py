@@ -59,7 +59,7 @@ class Command(BaseCommand):
     def _replace(self, entries: Sequence[Entry], options: dict[str, Any]) -> None:
         if options["dry_run"]:
             done = catalogue_changes.plan(entries, drops_unknown=options["drop_unknown"])
-        elif not options["reason"].strip():
+        elif not trail.words(options["reason"]):
             raise CommandError("--replace needs a --reason: prices are money.")
         else:
             why = f"{options['reason']} ({trail.at_console('load_catalog')})"
