@@ -19,34 +19,14 @@ from django.utils import timezone
 from accounts import ledger, locks, rows
 from accounts.models import Transfer, User, Wallet
 from playground import outbox, tally, upstreams
+from playground.failures import EXPLAINED as EXPLAINED
+from playground.failures import GIVEN_UP
+from playground.failures import why as why
 from playground.images import Rendered
 from playground.models import Job, JobEvent, Picture, Route, Switch
 
 LEASE = timedelta(seconds=12)
 DISPATCH = "dispatch"
-# Failures after which the upstream may go on all the same.
-GIVEN_UP = ("timed_out", "outcome_unknown", "given_up")
-
-EXPLAINED = {
-    "moderated": "The model's safety filter refused this prompt or its picture.",
-    "rejected": "The upstream did not accept this request.",
-    "upstream_failed": "The upstream could not make this picture.",
-    "upstream_unavailable": "The upstream is not available at the moment.",
-    "no_picture": "The upstream said it was done, but had no picture to give.",
-    "bad_picture": "What the upstream sent was not a whole picture.",
-    "timed_out": "It took too long, so we stopped waiting.",
-    "outcome_unknown": "The connection broke while it was being sent, and the upstream never answered.",
-    "limit_reached": "The house's limit for this upstream is used up for today. It starts afresh at midnight UTC.",
-    "input_gone": "An input picture of this run has been removed, so it cannot be made.",
-    "input_unreachable": "An input picture could not be fetched from its address.",
-    "input_refused": "What lies at an input picture's address cannot be used.",
-    "given_up": "The operator ended this job.",
-}
-
-
-def why(job: Job) -> str:
-    """Why a failed job failed, in plain words."""
-    return EXPLAINED.get(job.failure, "It failed for a reason that we do not know.")
 
 
 def memo(job: Job) -> str:
@@ -151,9 +131,7 @@ def sending(job: Job) -> bool | upstreams.NotNow:
     False: it is not ours any more, or nothing may be sent. NotNow: the upstream takes no job now, and nothing changed.
     """
     if not is_dispatching():
-        let_go(
-            job, timezone.now()
-        )  # switched off since it was claimed: due again as soon as it is switched on
+        let_go(job, timezone.now())  # switched off since it was claimed: due as soon as it is on again
         return False
     try:
         with transaction.atomic():

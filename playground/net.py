@@ -33,7 +33,6 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote
 
 import aiohttp
 import certifi
@@ -41,6 +40,8 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from playground.internet import is_public
+from playground.web_addresses import DEFAULT_PORTS, Forbidden, NetError, host_and_port, name_of, parsed, spelt
+from playground.web_addresses import place_of as place_of
 
 MAX_BYTES = 40_000_000
 TOTAL_S = 60.0
@@ -59,9 +60,6 @@ ADDRESSES_TRIED = 3
 IDLE_BEFORE_POST_S = 2.0
 IDLE_BEFORE_GET_S = 15.0
 
-DEFAULT_PORTS = {"http": 80, "https": 443}
-# Names and numbers as they are on the wire.
-HOST = re.compile(r"[0-9a-z._-]+|[0-9a-f:.]+")
 REDIRECTS = {301, 302, 303, 307, 308}
 # Said by servers that may do better later; every other 4xx is final.
 LATER = {408, 425, 429}
@@ -73,14 +71,6 @@ class NotSent(Exception):
 
 class NoAnswer(Exception):
     """The request may have arrived, and nobody knows what came of it."""
-
-
-class NetError(Exception):
-    """Why there are no bytes."""
-
-
-class Forbidden(NetError):
-    pass
 
 
 class Gone(NetError):
@@ -150,21 +140,6 @@ def _public_socket(address: tuple[Any, ...]) -> socket.socket:
     if not is_public(str(place[0])):
         raise Refused("not a public address")
     return socket.socket(family, kind, protocol)
-
-
-def host_and_port(place: URL) -> str:
-    """As the operator's exceptions are spelt."""
-    host = place.raw_host or ""
-    return f"[{host}]:{place.port}" if ":" in host else f"{host}:{place.port}"
-
-
-def place_of(url: str) -> str:
-    """Host and port of an address that somebody chose, for people and for counting; "" where it has none."""
-    try:
-        place = parsed(url)
-    except Forbidden:
-        return ""
-    return host_and_port(place).removesuffix(f":{DEFAULT_PORTS[place.scheme]}")
 
 
 # --- The client ---------------------------------------------------------------------------------------
@@ -377,42 +352,11 @@ async def _fetch(http: Client, place: URL, limit_bytes: int) -> bytes | URL:
         raise Unreachable(f"{name_of(place)} could not be reached ({type(error).__name__})") from None
 
 
-def parsed(url: str | URL) -> URL:
-    """The address, with its path and query as they came: a signature may cover every byte of them."""
-    try:
-        place = url if isinstance(url, URL) else _spelt(url)
-        host, port, has_user = place.raw_host or "", place.port, place.raw_user or place.raw_password
-    except (TypeError, ValueError, AttributeError):
-        raise Forbidden("what was given is not an address") from None  # their text quotes the URL
-    is_port = port is not None and 0 < port < 65536
-    if not (place.scheme in DEFAULT_PORTS and HOST.fullmatch(host) and len(host) < 256 and is_port):
-        raise Forbidden("the address is not a web address")
-    if has_user is not None:
-        raise Forbidden(f"the address of {name_of(place)} holds a user name")
-    return place
-
-
-def _spelt(url: str) -> URL:
-    """Only what may not stand in a request's first line is escaped; a name of other letters is put into its ASCII form."""
-    escaped = quote(url, safe="".join(map(chr, range(0x21, 0x7F))))
-    try:
-        place = URL(escaped, encoded=True)
-    except IndexError:  # yarl's, of "https://[::1]@/"
-        raise ValueError("what stands before the @ is no user name") from None
-    host = place.raw_host if url.isascii() else URL(url).raw_host
-    return place.with_host(host.lower()) if host else place
-
-
-def name_of(place: URL) -> str:
-    """The host for an error's text, as it is on the wire."""
-    return (place.raw_host or "")[:100]
-
-
 def _redirected(place: URL, location: str) -> URL:
     if not location:
         raise Gone(f"{name_of(place)} redirects to nowhere")
     try:
-        target = parsed(place.join(_spelt(location)))
+        target = parsed(place.join(spelt(location)))
     except ValueError:
         raise Forbidden(f"{name_of(place)} redirects to what is not an address") from None
     if place.scheme == "https" and target.scheme == "http":
