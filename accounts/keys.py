@@ -28,15 +28,12 @@ _ALPHABET = string.digits + string.ascii_letters
 _SHAPE = re.compile(r"(sk-aig-(?:test-)?[0-9A-Za-z]{32})([0-9A-Za-z]{6})")
 _SHOWN = 4  # characters after the prefix
 # At every call of the API: as SQL it takes a tenth of the time that the ORM needs to spell it.
-_FIND = """
-    SELECT k.id, k.is_test, k.origin_id, k.last_used, u.id, u.email
+_THAT_WORKS = """
       FROM accounts_apikey k JOIN accounts_user u ON u.id = k.user_id
-     WHERE k.digest = %s AND k.revoked IS NULL AND (k.expires IS NULL OR k.expires > %s) AND u.is_active
+     WHERE k.revoked IS NULL AND (k.expires IS NULL OR k.expires > %s) AND u.is_active
 """
-_STILL = """
-    SELECT 1 FROM accounts_apikey k JOIN accounts_user u ON u.id = k.user_id
-     WHERE k.id = %s AND k.revoked IS NULL AND (k.expires IS NULL OR k.expires > %s) AND u.is_active
-"""
+_FIND = f"SELECT k.id, k.is_test, k.origin_id, k.last_used, u.id, u.email {_THAT_WORKS} AND k.digest = %s"
+_STILL = f"SELECT 1 {_THAT_WORKS} AND k.id = %s"
 
 Stops = Mapping[str, int | None]
 
@@ -101,7 +98,7 @@ def still_works(key: ApiKey) -> bool:
 def _first(query: str, of: str | int, now: datetime) -> tuple[Any, ...] | None:
     moment = ApiKey._meta.get_field("expires").get_db_prep_value(now, connection)
     with connection.cursor() as cursor:
-        cursor.execute(query, [of, moment])
+        cursor.execute(query, [moment, of])
         found: tuple[Any, ...] | None = cursor.fetchone()
     return found
 

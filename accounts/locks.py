@@ -10,7 +10,8 @@ from collections.abc import Collection, Sequence
 from django.db import connection
 from django.utils import timezone
 
-from accounts.ledger import Limit, window_start
+from accounts.ledger import Limit
+from accounts.ledger.windows import ids
 from accounts.models import Cap, CapUse, CapWindow
 
 
@@ -19,13 +20,6 @@ def windows(hold_ids: Collection[int], limits: Sequence[Limit] = ()) -> None:
     if not connection.features.has_select_for_update:  # one writer at a time: there is no order to keep
         return
     known = CapUse.objects.filter(hold__in=hold_ids).values_list("window", flat=True)
-    rows = CapWindow.objects.filter(pk__in=[*known, *map(_now, limits)]).order_by(
-        "subject", "window", "starts"
-    )
-    list(rows.select_for_update(no_key=True))
-
-
-def _now(limit: Limit) -> int:
-    assert limit.window != Cap.Window.JOB  # it counts nothing
-    starts = window_start(limit.window, timezone.now())
-    return CapWindow.objects.get_or_create(subject=limit.subject, window=limit.window, starts=starts)[0].pk
+    begun = [limit.begun(timezone.now()) for limit in limits if limit.window != Cap.Window.JOB]
+    rows = CapWindow.objects.filter(pk__in=[*known, *ids(begun, {})])
+    list(rows.order_by("subject", "window", "starts").select_for_update(no_key=True))

@@ -45,9 +45,8 @@ def variant_of(name: str, resolution: str, *, has_inputs: bool, param: str = "in
         found = _called(name, on_offer, has_inputs=has_inputs)
     if not found:
         raise Problem("model_not_found", _no_such_model(name, on_offer), param="model")
-    takes = {wanted or "1K"} | (
-        {""} if wanted in ("", "1K") else set()
-    )  # "": a model that decides, and makes about 1K
+    # "": a model that decides, and makes about 1K.
+    takes = ("1K", "") if wanted in ("", "1K") else (wanted,)
     fitting = [variant for variant in found if variant.resolution in takes]
     if not fitting and (wanted or len(found) > 1):
         makes = ", ".join(sorted({variant.resolution for variant in found})) or "pictures of its own size"
