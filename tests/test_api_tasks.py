@@ -299,6 +299,12 @@ def test_without_a_key_nobody_comes_in(api: Api, header: str) -> None:
     assert response.status_code == 401 and error(response)["type"] == "authentication_error"
 
 
+@pytest.mark.parametrize("words", ["Bearer\t{}", " bearer \t {} "])
+def test_any_white_space_may_stand_before_the_key(api: Api, words: str) -> None:
+    header = {"Authorization": words.format(api.text)}
+    assert api.client.get("/api/v1/jobs", headers=header).status_code == 200
+
+
 def test_a_log_in_is_no_key(api: Api, alice: User) -> None:
     api.client.force_login(alice)
     assert api.client.get("/api/v1/jobs").status_code == 401

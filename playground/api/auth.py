@@ -24,8 +24,7 @@ class Bearer(HttpBearer):
     """`Authorization: Bearer sk-aig-...`, the scheme in any case."""
 
     def __call__(self, request: HttpRequest) -> ApiKey:
-        scheme, _, text = request.headers.get("Authorization", "").strip().partition(" ")
-        text = text.strip()
+        scheme, _, text = " ".join(request.headers.get("Authorization", "").split()).partition(" ")
         if not scheme or not text or scheme.lower() != "bearer":
             limits.count_stranger(request)
             raise Problem("missing_api_key", _no_key(scheme, text))
