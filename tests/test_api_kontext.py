@@ -87,6 +87,7 @@ NAUGHTY = [
     ({"safetyTolerance": 7}, "safetyTolerance"),
     ({"safetyTolerance": -1}, "safetyTolerance"),
     ({"safetyTolerance": "much"}, "safetyTolerance"),
+    ({"safetyTolerance": True}, "safetyTolerance"),
     ({"safetyTolerance": 3, "inputImage": "https://example.com/a.png"}, "safetyTolerance"),
     ({"watermark": "mine"}, "watermark"),
     ({"inputImage": "ftp://example.com/a.png"}, "inputImage"),

@@ -38,6 +38,9 @@ def _number(value: Any) -> Any:
     return value
 
 
+Whole = Annotated[int | None, BeforeValidator(_number)]
+
+
 def _one(value: Any) -> Any:
     return 1 if value in (None, "") else _number(value)
 
@@ -100,7 +103,7 @@ class TaskInput(Schema):
             "input_urls", "image_urls", "image_input", "inputUrls", "image_url", "inputImage"
         ),
     )
-    seed: Annotated[int | None, BeforeValidator(_number)] = Field(
+    seed: Whole = Field(
         None, description="0 to 4,294,967,295; the same seed gives a like picture where the model takes one."
     )
     output_format: Annotated[str, BeforeValidator(_text)] = Field(
@@ -214,7 +217,7 @@ class ImageBody(Schema):
     resolution: Annotated[str, BeforeValidator(_text)] = Field(
         "", max_length=MOST_WORD, description="1K or 2K, for a name that has both."
     )
-    seed: Annotated[int | None, BeforeValidator(_number)] = Field(None, description="0 to 4,294,967,295.")
+    seed: Whole = Field(None, description="0 to 4,294,967,295.")
     call_back_url: Annotated[str, BeforeValidator(_text)] = Field(
         "", alias="callBackUrl", description="A public https address that is told of the end, too."
     )

@@ -14,7 +14,7 @@ from pydantic import AliasChoices, ConfigDict, Field
 from playground import catalog, records
 from playground.api import envelopes, idempotency, inputs, ordering, tasks
 from playground.api.auth import Caller, caller
-from playground.api.bodies import MOST_WORD, Unused
+from playground.api.bodies import MOST_WORD, Unused, Whole
 from playground.api.errors import Problem
 from playground.api.schemas import CreatedReply
 from playground.models import Job, Upload
@@ -65,7 +65,7 @@ class Generate(Schema):
         description="A public https address that is told of the end.",
         validation_alias=AliasChoices("callBackUrl", "callbackUrl"),
     )
-    safety_tolerance: int | None = Field(
+    safety_tolerance: Whole = Field(
         None,
         alias="safetyTolerance",
         description="0 to 6, and 0 to 2 for an edit. Checked, and not used: the model's own filter is always on.",
