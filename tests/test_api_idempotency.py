@@ -1,10 +1,12 @@
 """The same call is done once, however often and however fast it is sent."""
 
+import base64
 from datetime import timedelta
 from typing import Any
 
 import pytest
 import time_machine
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
 from django.utils import timezone
 
@@ -67,6 +69,31 @@ def test_so_is_one_that_waits_for_its_pictures(
     again = api.post(path, body, **{"Idempotency-Key": "one"})
     assert first.status_code == again.status_code == 504
     assert first["X-AI-Task-Id"] == again["X-AI-Task-Id"] and Job.objects.count() == 1
+
+
+@pytest.mark.parametrize("route", ["generations", "edits"])
+def test_a_repeat_of_a_call_that_waits_is_told_before_its_pictures_are_looked_at(
+    api: Api, settings: Any, monkeypatch: pytest.MonkeyPatch, route: str
+) -> None:
+    settings.API_RATE_LIMIT = (1, 10)
+    monkeypatch.setattr(waiting, "until_ended", lambda *_: False)
+    same = {"Idempotency-Key": "one"}
+    first = image_call(api, route, **same)
+    Upload.objects.update(key="")
+    again = image_call(api, route, **same)
+    assert first.status_code == again.status_code == 504 and again["X-AI-Task-Id"] == first["X-AI-Task-Id"]
+    assert image_call(api, route, "a bear", **same).status_code == 422
+    assert image_call(api, route).status_code == 429
+    assert Job.objects.count() == 1 and not Upload.objects.exclude(key="").exists()
+
+
+def image_call(api: Api, route: str, prompt: str = "a fox in autumn", **headers: str) -> Any:
+    picture = photo()
+    if route == "generations":
+        url = f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}"
+        return api.post("/v1/images/generations", {"prompt": prompt, "input_urls": [url]}, **headers)
+    body = {"prompt": prompt, "image": SimpleUploadedFile("a.jpg", picture)}
+    return api.client.post("/v1/images/edits", body, headers=api.headers(headers))
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,11 @@ orders others, and OpenAI's clients repeat by themselves what timed out: so what
 """
 
 import base64
+import hashlib
 import logging
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ from ninja import Router
 from pydantic import ValidationError
 
 from playground import catalog, images, jobs, records, result_links
-from playground.api import auth, idempotency, inputs, limits, ordering, reading, tasks, waiting
+from playground.api import auth, idempotency, inputs, ordering, reading, tasks, waiting
 from playground.api.auth import Caller, caller
 from playground.api.bodies import ImageBody, ImageEdit, ImageGeneration
 from playground.api.errors import Problem
@@ -31,7 +32,6 @@ from playground.models import Job, Upload, Variant
 
 logger = logging.getLogger(__name__)
 
-ROUTE = "images"
 TEXT_MODEL, EDIT_MODEL = "flux-2/pro-text-to-image", "flux-2/pro-image-to-image"
 PIXELS_OF_2K = 2_200_000  # more than 1K's usual shapes have, less than 2K's
 MOST_BODY_BYTES = inputs.MOST_INPUTS * images.MAX_INPUT_BYTES + 1_000_000
@@ -71,7 +71,7 @@ def new_router(prefix: str) -> Router:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A call, read and checked: what it says, as it is meant and as it came, and its input pictures."""
+    """An order: what the call says, as it is meant and as it is kept, and its input pictures."""
 
     body: ImageBody
     asked: dict[str, Any]
@@ -90,22 +90,26 @@ class Wanted:
 def generations(request: HttpRequest, body: ImageGeneration) -> JsonResponse:
     """Makes pictures and waits for them."""
     asked, said = caller(request), tasks.asked_for(request)
-    call = idempotency.key_of(request), ROUTE, said
-    made, headers = idempotency.admitted(asked, *call, has_inputs=bool(body.input_urls))
-    found, sources = inputs.inputs_of(asked, () if made else body.input_urls, "input_urls")
-    return _answer(asked, Wanted(body, said, found, sources), headers, made)
+
+    def read() -> Wanted:
+        return Wanted(body, said, *inputs.inputs_of(asked, body.input_urls, "input_urls"))
+
+    return _answer(asked, body, said, read, has_inputs=bool(body.input_urls))
 
 
 def edits(request: HttpRequest) -> JsonResponse:
     """Makes pictures from one to eight others, sent as `image` or `image[]`, and waits for them."""
     asked = caller(request)
-    headers = limits.count_create(asked.auth)
     body, files = _multipart(asked)
-    names = ["image"] if len(files) == 1 else [f"image[{number}]" for number in range(len(files))]
-    taken = [inputs.taken(asked, file.read(), name) for file, name in zip(files, names, strict=True)]
-    found = list(dict.fromkeys(taken))  # the same picture twice is one
-    said = {**body.model_dump(exclude_unset=True, by_alias=True), "image": [str(one.pk) for one in found]}
-    return _answer(asked, Wanted(body, said, found), headers)
+    fields = body.model_dump(exclude_unset=True, by_alias=True)
+    # Of a repeat the pictures are not stored again, and those of before may be gone: it is told by their bytes.
+    said = {**fields, "image": [hashlib.sha256(file.read()).hexdigest() for file in files]}
+
+    def read() -> Wanted:
+        found = _taken(asked, files)
+        return Wanted(body, {**fields, "image": [str(one.pk) for one in found]}, found)
+
+    return _answer(asked, body, said, read, has_inputs=True)
 
 
 def variations(request: HttpRequest) -> JsonResponse:
@@ -134,6 +138,16 @@ def _files(request: Caller) -> list[UploadedFile]:
     if len(files) > inputs.MOST_INPUTS:
         raise Problem("invalid_parameter", f"{inputs.MOST_INPUTS} pictures are the most.", param="image")
     return files
+
+
+def _taken(request: Caller, files: Sequence[UploadedFile]) -> list[Upload]:
+    """The same picture twice is one."""
+    found = []
+    for number, file in enumerate(files):
+        file.seek(0)
+        name = "image" if len(files) == 1 else f"image[{number}]"
+        found.append(inputs.taken(request, file.read(), name))
+    return list(dict.fromkeys(found))
 
 
 def _plain(name: str) -> str:
@@ -190,25 +204,35 @@ def _ratio(wanted: Wanted, variant: Variant) -> str:
 
 # --- Waiting and answering ----------------------------------------------------------------------------
 def _answer(
-    request: Caller, wanted: Wanted, headers: dict[str, str], made: idempotency.Made | None = None
+    request: Caller,
+    body: ImageBody,
+    said: dict[str, Any],
+    read: Callable[[], Wanted],
+    *,
+    has_inputs: bool,
 ) -> JsonResponse:
-    """Orders, waits, and answers with the pictures; or with why there are none. `made`: ordered before."""
-    begun, key = time.monotonic(), idempotency.key_of(request)
+    """Orders, waits, and answers with the pictures; or with why there are none. `read` looks at the input pictures,
+    which is done once for a call and its repeats."""
+    call = idempotency.key_of(request), "images", said
+    known, headers = idempotency.admitted(request, *call, has_inputs=has_inputs)
+    order = (lambda: known) if known else _once(request, call, read())
+    begun = time.monotonic()
     with waiting.room(request.user.pk):
-        made = made or idempotency.once(
-            request.user.pk,
-            key,
-            ROUTE,
-            wanted.asked,
-            lambda ids: _submit(request, ids, wanted),
-            count=wanted.body.n,
-        )
+        made = order()
         ids = [uuid.UUID(job_id) for job_id in made.job_ids]
-        with _ordered(made, has_key=bool(key)):
+        with _ordered(made, has_key=bool(call[0])):
             if not waiting.until_ended(ids, settings.API_WAIT_S - (time.monotonic() - begun)):
                 raise _still_running()
             auth.check_again(request, made.job_ids)
-            return _pictures(request, wanted.body, _in_order(request, ids), headers | made.headers)
+            return _pictures(request, body, _in_order(request, ids), headers | made.headers)
+
+
+def _once(
+    request: Caller, call: tuple[str, str, dict[str, Any]], wanted: Wanted
+) -> Callable[[], idempotency.Made]:
+    return lambda: idempotency.once(
+        request.user.pk, *call, lambda ids: _submit(request, ids, wanted), count=wanted.body.n
+    )
 
 
 @contextmanager
