@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import logging
 import uuid
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 from accounts import ledger
 from accounts.models import ApiKey, Cap, Hold, User
 from playground import upkeep
+from playground.api import ordering
+from playground.api.errors import Problem
 from playground.models import IdempotentCall, Job
 from tests.calling import Api
 from tests.making import EDIT, KONTEXT, PRO, give, load_catalogue, picture_for
@@ -358,6 +361,27 @@ def test_replies_keep_the_headers_that_protect_and_neither_read_nor_set_cookies(
         assert response["Referrer-Policy"] == "same-origin" and len(response["X-Request-Id"]) == 32
         assert not response.cookies and "Cookie" not in response.get("Vary", "")
         assert not hasattr(response.wsgi_request, "session")
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "level"),
+    [
+        ("unavailable", 503, "WARNING"),
+        ("generation_failed", 502, "WARNING"),
+        ("internal_error", 500, "ERROR"),
+    ],
+)
+def test_what_fails_is_logged_once_and_only_as_our_error_where_it_is_ours(
+    api: Api, monkeypatch: pytest.MonkeyPatch, caplog: Any, code: str, status: int, level: str
+) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise Problem(code, "It cannot be done.")
+
+    monkeypatch.setattr(ordering, "submit", fails)
+    answer = api.create()
+    said = f"POST /api/v1/jobs/createTask answered {status} as {answer['X-Request-Id']}"
+    told = [(one.levelname, one.getMessage()) for one in caplog.records if one.levelno >= logging.WARNING]
+    assert answer.status_code == status and told == [(level, said)]
 
 
 def test_a_host_that_is_not_ours_is_refused(api: Api, settings: Any) -> None:

@@ -40,12 +40,19 @@ def api(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Callable[[Ht
         response["X-Request-Id"] = request_id
         response.setdefault("Cache-Control", "private, no-store")
         if response.status_code >= 500:
-            logger.error(
-                "%s %s answered %s as %s", request.method, request.path, response.status_code, request_id
-            )
+            _log(request, response, request_id)
         return response
 
     return answer
+
+
+def _log(request: HttpRequest, response: Any, request_id: str) -> None:
+    """Only 500 is a mistake of ours: the others tell of an upstream, of a picture that takes long, of too many calls."""
+    level = logging.ERROR if response.status_code == 500 else logging.WARNING
+    logger.log(
+        level, "%s %s answered %s as %s", request.method, request.path, response.status_code, request_id
+    )
+    response._has_been_logged = True  # or Django says the same again, as an error
 
 
 class _Views(BaseHandler):
