@@ -154,6 +154,17 @@ def test_the_document_is_openapi_3_1_and_names_the_errors(client: Client) -> Non
     document = client.get("/api/openapi.json").json()
     assert document["openapi"].startswith("3.1")
     create = document["paths"]["/api/v1/jobs/createTask"]["post"]["responses"]
-    assert create["4XX"]["content"]["application/json"]["schema"]["$ref"].endswith("/Failure")
+    assert " ".join(create) == "200 400 401 402 409 413 415 422 429 500 503"
+    assert create["402"]["content"]["application/json"]["schema"]["$ref"].endswith("/Failure")
+    assert "`spend_cap_reached`: A spend cap" in create["402"]["description"]
     images = document["paths"]["/v1/images/generations"]["post"]["responses"]
-    assert images["4XX"]["content"]["application/json"]["schema"]["$ref"].endswith("/OpenAIFailure")
+    assert " ".join(images) == "200 400 401 402 404 409 413 415 422 429 500 502 503 504"
+    assert images["504"]["content"]["application/json"]["schema"]["$ref"].endswith("/OpenAIFailure")
+
+
+def test_the_document_says_that_a_task_id_is_needed(client: Client) -> None:
+    document = client.get("/api/openapi.json").json()
+    for path in ("/api/v1/jobs/recordInfo", "/api/v1/flux/kontext/record-info"):
+        [parameter] = document["paths"][path]["get"]["parameters"]
+        assert parameter["name"] == "taskId" and parameter["required"] is True
+    assert document["components"]["schemas"]["CancelTask"]["required"] == ["taskId"]

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from playground.api import envelopes, idempotency, ordering
+from playground.api.errors import KINDS, Kind
 from playground.api.schemas import Failure, OpenAIFailure
 
 _HEADERS = {"X-Request-Id": {"description": "Names this call to us.", "schema": {"type": "string"}}}
@@ -30,6 +31,33 @@ _MAKING_SAYS = {
     "Idempotent-Replayed": {"description": "Where it is the reply of before.", "schema": {"const": "true"}},
     "RateLimit": {"description": "What is left for this key.", "schema": {"type": "string"}},
     "RateLimit-Policy": {"description": "What there is for a key.", "schema": {"type": "string"}},
+}
+# What can go wrong, as codes of the table of errors: with any call, and beside that by what its path ends with.
+_ANY = "bad_request missing_api_key invalid_api_key too_large rate_limit_exceeded unavailable internal_error"
+_FORM = "missing_parameter invalid_parameter unknown_parameter unsupported_media_type"
+_JSON = f"invalid_json {_FORM}"
+_PICTURES = "input_refused quota_reached"
+_ORDER = f"""
+    model_not_found insufficient_credits spend_cap_reached idempotency_in_flight idempotency_conflict {_PICTURES}
+"""
+_WAIT = "not_found moderated generation_failed still_running"
+_FAILURES = {
+    "/jobs/createTask": f"{_JSON} {_ORDER}",
+    "/jobs/recordInfo": "missing_parameter not_found",
+    "/jobs/cancel": f"{_JSON} not_found not_cancellable",
+    "/jobs": "invalid_parameter",
+    "/kontext/generate": f"{_JSON} {_ORDER}",
+    "/kontext/record-info": "missing_parameter not_found",
+    "/images/generations": f"{_JSON} {_ORDER} {_WAIT}",
+    "/images/edits": f"{_FORM} {_ORDER} {_WAIT}",
+    "/images/variations": "not_found",
+    "/chat/credit": "",
+    "/common/download-url": f"{_JSON} not_found",
+    "/models": "",
+    "/models/{model_id}": "model_not_found invalid_parameter",
+    "/file-stream-upload": f"{_FORM} {_PICTURES}",
+    "/file-base64-upload": f"{_JSON} {_PICTURES}",
+    "/file-url-upload": f"{_JSON} {_PICTURES}",
 }
 
 
@@ -61,22 +89,43 @@ def complete(schema: dict[str, Any]) -> dict[str, Any]:
         known |= described.pop("$defs", {})
         known[model.__name__] = described
     for path, operations in schema["paths"].items():
-        failure = OpenAIFailure if envelopes.is_openai(path) else Failure
         for operation in operations.values():
-            _complete(operation, failure.__name__)
+            _complete(operation, path)
     return schema
 
 
-def _complete(operation: dict[str, Any], failure: str) -> None:
-    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{failure}"}}}
+def _complete(operation: dict[str, Any], path: str) -> None:
     responses = operation["responses"]
-    responses["4XX"] = {"description": "Nothing was made; see the table of errors.", "content": content}
-    responses["5XX"] = {"description": "The trouble is ours, or the upstream's.", "content": content}
+    if operation["tags"] == ["Models"]:
+        responses[304] = {"description": "It is what your If-None-Match names."}
+    responses |= _failures(path)
+    for parameter in operation["parameters"]:
+        if parameter["name"] == "taskId":  # the routes themselves say that it is missing, in kie.ai's words
+            parameter["required"] = True
+            del parameter["schema"]["default"]
     for response in responses.values():
         response["headers"] = {**_HEADERS, **response.get("headers", {})}
     if operation["operationId"] in _MAKING:
         operation["parameters"] = [*operation["parameters"], *_MAKING_TAKES]
         responses[200]["headers"] |= _MAKING_SAYS
+
+
+def _failures(path: str) -> dict[int, Any]:
+    """Every status that a call may fail with, and which errors have it there."""
+    is_openai = envelopes.is_openai(path)
+    failure = (OpenAIFailure if is_openai else Failure).__name__
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{failure}"}}}
+    [codes] = [codes for end, codes in _FAILURES.items() if path.endswith(end)]
+    found: dict[int, list[Kind]] = {}
+    for kind in (KINDS[code] for code in f"{_ANY} {codes}".split()):
+        found.setdefault((kind.openai_status if is_openai else 0) or kind.status, []).append(kind)
+    return {
+        status: {
+            "description": " ".join(f"`{kind.code}`: {kind.meaning}" for kind in kinds),
+            "content": content,
+        }
+        for status, kinds in sorted(found.items())
+    }
 
 
 def routes(schema: dict[str, Any]) -> list[Row]:

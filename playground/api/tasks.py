@@ -131,7 +131,8 @@ def charged_headers(job: Job) -> dict[str, str]:
 
 
 class CancelTask(Schema):
-    model_config = ConfigDict(extra="forbid")
+    # The route itself says that it is missing, in kie.ai's words.
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"required": ["taskId"]})
 
     task_id: str = Field("", alias="taskId")
 
