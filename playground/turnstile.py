@@ -19,6 +19,8 @@ from django.db import connections
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from django.http.response import HttpResponseBase
 
+# Whoever asks for this wants to know whether we can answer at all, not whether there is much to do.
+HEALTH = "/healthz"
 # A body up to here is read before the turn begins; a longer one in pieces like it, each of them out of the way.
 PIECE_BYTES = 65_536
 
@@ -49,6 +51,7 @@ class Turns:
 
 
 _turns = Turns(settings.WEB_THREADS)
+_looks_at_health = Turns(1)  # one at a time, so that they need one database connection more and no others
 _here = threading.local()
 
 
@@ -58,13 +61,14 @@ def turnstile(
     def answer(request: HttpRequest) -> HttpResponseBase:
         if not _receive(request):
             return HttpResponse(status=400)  # to somebody who has gone
-        _turns.acquire()
-        _here.has_turn, _here.has_waited = True, False
+        turns = _looks_at_health if request.path_info == HEALTH else _turns
+        turns.acquire()
+        _here.turns, _here.has_waited = turns, False
         try:
             return get_response(request)
         finally:
-            _here.has_turn = False
-            _turns.release()
+            _here.turns = None
+            turns.release()
 
     return answer
 
@@ -72,17 +76,18 @@ def turnstile(
 @contextmanager
 def stepped_aside() -> Iterator[None]:
     """Gives up this request's turn and its database connection while it waits. Not inside a transaction."""
-    if not getattr(_here, "has_turn", False):
+    turns: Turns | None = getattr(_here, "turns", None)
+    if turns is None:
         yield
         return
     for connection in connections.all(initialized_only=True):
         if not connection.in_atomic_block:
             connection.close()
-    _turns.release()
+    turns.release()
     try:
         yield
     finally:
-        _turns.acquire()
+        turns.acquire()
         _here.has_waited = True
 
 

@@ -98,7 +98,7 @@ def test_bodies_that_stop_half_way_stop_nobody(lines: list[Line], live_server: A
     form = "multipart/form-data; boundary=x"
     for line in lines:
         line.send("/hooks/nobody/", f"Content-Type: {form}", f"Content-Length: {length}", body="--x\r\n")
-    assert httpx.get(f"{live_server.url}/healthz", timeout=5).status_code == 200
+    assert httpx.get(f"{live_server.url}/docs/errors/", timeout=5).status_code == 200
 
 
 def test_callers_with_a_key_stop_nobody_either(lines: list[Line], live_server: Any, alice: User) -> None:
@@ -107,7 +107,17 @@ def test_callers_with_a_key_stop_nobody_either(lines: list[Line], live_server: A
         line.send(
             "/api/v1/jobs/createTask", f"Authorization: Bearer {key}", f"Content-Length: {LONG}", body="{"
         )
-    assert httpx.get(f"{live_server.url}/healthz", timeout=5).status_code == 200
+    assert httpx.get(f"{live_server.url}/docs/errors/", timeout=5).status_code == 200
+
+
+def test_whether_we_are_well_is_told_before_all_who_wait(live_server: Any, settings: Any) -> None:
+    with ExitStack() as held:
+        for _ in range(settings.WEB_THREADS):
+            turnstile._turns.acquire()
+            held.callback(turnstile._turns.release)
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.get(f"{live_server.url}/docs/errors/", timeout=0.5)
+        assert httpx.get(f"{live_server.url}/healthz", timeout=5).text.startswith("ok")
 
 
 def test_a_body_in_two_pieces_is_read_whole(lines: list[Line], alice: User) -> None:

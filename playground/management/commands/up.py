@@ -18,7 +18,7 @@ ANSWERS_WITHIN = 60.0  # seconds
 EARLY_DEATHS = 3  # of the web server before it ever answered: then it never will
 STOP_WITHIN = 7.0  # seconds; the watchdog needs up to 5 for the cluster
 LOOK = 1.0
-SPARE_THREADS = 28  # for requests that wait for their turn
+SPARE_THREADS = 358  # for requests that wait for their turn: without a thread, not even /healthz is answered
 
 
 class Command(BaseCommand):
