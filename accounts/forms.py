@@ -12,7 +12,7 @@ from django.db import IntegrityError, transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from accounts import credits, mails, zones
+from accounts import credits, mails, names, zones
 from accounts.adapter import is_taken
 from accounts.addresses import canonical
 from accounts.caps import Standing
@@ -132,6 +132,7 @@ class ProfileForm(forms.ModelForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.fields["name"].validators.append(names.check)
         self.fields["name"].widget.attrs["autocomplete"] = "name"
         self.fields["time_zone"].widget.attrs |= {
             "list": "zones",

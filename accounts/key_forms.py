@@ -7,7 +7,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.utils import timezone
 
-from accounts import credits, keys
+from accounts import credits, keys, names
 from accounts.forms import UsdField, seen
 from accounts.models import ApiKey, Cap
 
@@ -21,7 +21,7 @@ class KeyForm(forms.Form):
     `seen` is what its caps were when the page was shown.
     """
 
-    name = forms.CharField(max_length=60)
+    name = forms.CharField(max_length=60, validators=[names.check])
     month = UsdField(label="A month, USD")
     day = UsdField(label="A day, USD")
     total = UsdField(label="In all, USD")

@@ -155,6 +155,11 @@ def test_it_makes_a_key_with_caps(account: Any) -> None:
     assert keys.stops_of(ApiKey.objects.get()) == {"month": 20_000_000, "total": 99_500_000}
 
 
+def test_a_name_that_disturbs_the_text_around_it_is_refused(account: Any) -> None:
+    with pytest.raises(CommandError, match="an invisible character"):
+        account("alice@example.org", "--api-key", "C\u202eI")
+
+
 def test_the_21st_key_is_refused_and_nothing_else_happens_either(account: Any) -> None:
     account("alice@example.org")
     alice = User.objects.get(email="alice@example.org")

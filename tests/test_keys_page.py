@@ -156,6 +156,19 @@ def test_the_21st_key_is_refused_in_words(alice: User, hers: Client) -> None:
     assert answer.status_code == 422 and ApiKey.objects.count() == 20
 
 
+@pytest.mark.parametrize("wrong", ["a\nb", "a\x1bb", "a\u202eb", "a\u2066b", "a\u2028b", "a\x85b"])
+def test_a_name_that_disturbs_the_text_around_it_is_refused_in_words(hers: Client, wrong: str) -> None:
+    answer = hers.post(NEW, asked(name=wrong))
+    assert answer.status_code == 422 and "an invisible character" in words(answer)
+    assert not ApiKey.objects.exists()
+
+
+@pytest.mark.parametrize("name", ["מפתח שלי", "مفتاح", "कुंजी", "می‌خواهم", "👩‍💻 robot", "Zoë’s — №7"])
+def test_a_name_may_be_of_any_script(hers: Client, name: str) -> None:
+    hers.post(NEW, asked(name=name))
+    assert ApiKey.objects.get().name == name
+
+
 # --- The list -----------------------------------------------------------------------------------------
 def test_the_list_has_what_a_key_is_recognised_by_and_what_it_did(alice: User, hers: Client) -> None:
     give(alice)

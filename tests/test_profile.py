@@ -46,6 +46,14 @@ def test_what_is_no_zone_is_refused_with_the_form(client: Client, alice: User, t
     assert (alice.name, alice.time_zone) == ("", "")
 
 
+def test_a_name_that_turns_the_text_around_it_is_refused(client: Client, alice: User) -> None:
+    client.force_login(alice)
+    response = client.post("/settings/profile/", {"name": "Alice \u202egpj", "time_zone": ""})
+    assert response.status_code == 422 and "an invisible character (U+202E)" in response.content.decode()
+    alice.refresh_from_db()
+    assert alice.name == ""
+
+
 def test_nothing_else_of_an_account_can_be_set_there(client: Client, alice: User) -> None:
     client.force_login(alice)
     client.post(

@@ -206,6 +206,7 @@ def test_a_removed_one_is_gone_from_the_list_but_not_its_deliveries(
 def test_the_note_can_be_changed(hers: Client, endpoint: WebhookEndpoint) -> None:
     assert hers.post(f"{PAGE}{endpoint.pk}/", {"note": "staging"}).status_code == 303
     assert hers.post(f"{PAGE}{endpoint.pk}/", {"note": "x" * 101}).status_code == 422
+    assert hers.post(f"{PAGE}{endpoint.pk}/", {"note": "\u202egnigats"}).status_code == 422
     endpoint.refresh_from_db()
     assert endpoint.note == "staging"
 

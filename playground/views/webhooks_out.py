@@ -16,6 +16,7 @@ from django.utils import timezone
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from accounts import names
 from playground import endpoints, outbox, posting
 from playground.http import Request, SeeOther, back
 from playground.models import Delivery, WebhookEndpoint
@@ -26,7 +27,13 @@ SOON_S = 20  # a message that is due so soon is worth watching
 
 
 class NoteForm(forms.Form):
-    note = forms.CharField(max_length=100, required=False, label="Note", help_text="To tell it from others.")
+    note = forms.CharField(
+        max_length=100,
+        required=False,
+        label="Note",
+        help_text="To tell it from others.",
+        validators=[names.check],
+    )
 
 
 class EndpointForm(NoteForm):

@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.core.validators import validate_email
 from django.db import transaction
 
-from accounts import caps, credits, keys, ledger, trail, welcome
+from accounts import caps, credits, keys, ledger, names, trail, welcome
 from accounts.addresses import canonical
 from accounts.models import ApiKey, Cap, User
 
@@ -119,6 +119,10 @@ def _check_key(options: dict[str, Any], stops: dict[str, int | None]) -> None:
         raise CommandError("--test and --key-cap-... are about the key that --api-key NAME makes.")
     if name is not None and not 0 < len(name.strip()) <= most:
         raise CommandError(f"--api-key must be a name of 1 to {most} characters.")
+    try:
+        names.check(name or "")
+    except ValidationError as error:
+        raise CommandError(f"--api-key: {error.message}") from error
     if options["test"] and stops:
         raise CommandError("A test key costs nothing, so it has no caps.")
 
