@@ -70,7 +70,7 @@ def send_due(least: int, now: datetime | None = None) -> int:
 def _all_due(least: int, now: datetime) -> Iterator[Cap]:
     for window in Cap.OF_ACCOUNT:
         yield from _due(_of_accounts(), Q(key=None), window, least, now)[:AT_ONCE]
-    for window in Cap.OF_KEY:
+    for window in Cap.COUNTED:
         yield from _due(_of_keys(now), Q(key=OuterRef("line")), window, least, now)[:AT_ONCE]
 
 
@@ -79,10 +79,7 @@ def _of_accounts() -> QuerySet[Cap]:
 
 
 def _of_keys(now: datetime) -> QuerySet[Cap]:
-    """Of those that work, and only of the newest of a line: those before it have the same caps, and ends."""
-    works = Q(key__expires=None) | Q(key__expires__gt=now)
-    newest = Q(key__replaced_by=None) | Q(key__replaced_by__revoked__isnull=False)
-    rows = Cap.objects.filter(works, newest, key__isnull=False, key__revoked=None).select_related("key")
+    rows = Cap.objects.filter(caps.in_force(now), key__isnull=False).select_related("key")
     return rows.annotate(line=Coalesce("key__origin_id", "key_id")).annotate(subject=_subject("key", "line"))
 
 
@@ -193,7 +190,8 @@ def _said(notice: Notice, now: datetime) -> dict[str, str]:
 def _headline(notice: Notice) -> str:
     level, cap = notice.levels[-1], notice.cap
     if level == Level.WARN:
-        return f"You have spent {credits.usd(cap.warn_at or 0)} {caps.now_in_words(cap.window)}"
+        who = f"Your API key “{cap.key.name}” has" if cap.key else "You have"
+        return f"{who} spent {credits.usd(cap.warn_at or 0)} {caps.now_in_words(cap.window)}"
     which = f"{caps.name_of(cap.window)} of {credits.usd(cap.limit or 0)}"
     which = f"the {which} of your API key “{cap.key.name}”" if cap.key else f"your {which}"
     said = f"{which} is reached" if level == Level.STOP else f"{level} % of {which} is spent"

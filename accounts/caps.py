@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from accounts import credits, ledger
@@ -41,6 +42,7 @@ class Standing:
     resets: str = ""
     before: tuple[Period, ...] = ()
     forecast: str = ""
+    key: ApiKey | None = None
 
     @property
     def used(self) -> int:
@@ -90,22 +92,16 @@ def standings(user: User, now: datetime | None = None) -> list[Standing]:
 
 
 def key_standings(keys: Collection[ApiKey], now: datetime | None = None) -> dict[int, list[Standing]]:
-    """By key: a day, a month and all time, capped or not. Two queries, however many keys.
+    """By key: a day, a month, all time and one picture, capped or not. Two queries, however many keys.
 
     A key and the one that it replaces have seen the same.
     """
     now = now or timezone.now()
     set_by = {(cap.key_id, cap.window): cap for cap in Cap.objects.filter(key__in=keys)} if keys else {}
-    rows = CapWindow.objects.filter(
-        subject__in={ledger.spending_by(key) for key in keys},
-        starts__in={ledger.window_start(window, now) for window in Cap.OF_KEY},
-    )
-    seen: dict[str, dict[tuple[str, date], CapWindow]] = {}
-    for row in rows if keys else ():
-        seen.setdefault(row.subject, {})[row.window, row.starts] = row
+    seen = _seen_now({ledger.spending_by(key) for key in keys}, Cap.OF_KEY, now)
     return {
         key.pk: [
-            _bare(window, set_by.get((key.pk, window)) or Cap(), seen.get(ledger.spending_by(key), {}), now)
+            _bare(window, set_by.get((key.pk, window)) or Cap(), seen[ledger.spending_by(key)], now, key)
             for window in Cap.OF_KEY
         ]
         for key in keys
@@ -113,16 +109,36 @@ def key_standings(keys: Collection[ApiKey], now: datetime | None = None) -> dict
 
 
 def hit(user: User, least: int, now: datetime | None = None) -> list[Standing]:
-    """The caps that let nothing more through. No query for somebody who has set none, two for the others."""
+    """The caps that let nothing more through, the account's first and then those of its keys.
+
+    No query for somebody who has set none, two for the others, however many keys.
+    """
     if not user.has_caps:
         return []
     now = now or timezone.now()
-    stops = list(Cap.objects.filter(user=user, key=None, limit__isnull=False))
-    running = {window: ledger.window_start(window, now) for window in (Cap.Window.DAY, Cap.Window.MONTH)}
-    rows = CapWindow.objects.filter(subject=ledger.spending_of(user), starts__in=set(running.values()))
-    seen = {(row.window, row.starts): row for row in rows} if stops else {}
-    found = [_bare(cap.window, cap, seen, now) for cap in stops]
+    own = Cap.objects.filter(in_force(now), user=user, limit__isnull=False)
+    stops = list(own.select_related("key"))
+    stops.sort(key=lambda cap: (cap.key_id or 0, cap.pk))
+    subjects = [ledger.spending_by(cap.key) if cap.key else ledger.spending_of(user) for cap in stops]
+    seen = _seen_now(set(subjects), {cap.window for cap in stops}, now)
+    found = [_bare(cap.window, cap, seen[of], now, cap.key) for cap, of in zip(stops, subjects, strict=True)]
     return [standing for standing in found if standing.is_hit(least)]
+
+
+def in_force(now: datetime) -> Q:
+    """Caps of accounts, and of keys that work: of a line only the newest's, as those before it have the same."""
+    works = Q(key__expires=None) | Q(key__expires__gt=now)
+    newest = Q(key__replaced_by=None) | Q(key__replaced_by__revoked__isnull=False)
+    return Q(key=None) | Q(works, newest, key__isnull=False, key__revoked=None)
+
+
+def _seen_now(subjects: Collection[str], windows: Iterable[str], now: datetime) -> Mapping[str, Seen]:
+    """By subject, the windows of this moment that have begun. One query, or none without a subject."""
+    seen: dict[str, dict[tuple[str, date], CapWindow]] = {subject: {} for subject in subjects}
+    starts = {ledger.window_start(window, now) for window in windows}
+    for row in CapWindow.objects.filter(subject__in=subjects, starts__in=starts) if subjects else ():
+        seen[row.subject][row.window, row.starts] = row
+    return seen
 
 
 def _seen(user: User, now: datetime) -> Seen:
@@ -142,12 +158,12 @@ def _months(now: datetime) -> list[date]:
     return firsts
 
 
-def _bare(window: str, cap: Cap, seen: Seen, now: datetime) -> Standing:
+def _bare(window: str, cap: Cap, seen: Seen, now: datetime, key: ApiKey | None = None) -> Standing:
     if window == Cap.Window.JOB:
-        return Standing(window, cap.limit, cap.warn_at)
+        return Standing(window, cap.limit, cap.warn_at, key=key)
     row = seen.get((window, ledger.window_start(window, now))) or CapWindow()
     resets = "" if window == Cap.Window.TOTAL else resets_in_words(window, now)
-    return Standing(window, cap.limit, cap.warn_at, row.spent, row.reserved, resets)
+    return Standing(window, cap.limit, cap.warn_at, row.spent, row.reserved, resets, key=key)
 
 
 def _standing(window: str, cap: Cap, seen: Seen, joined: datetime, now: datetime) -> Standing:
@@ -250,12 +266,14 @@ def now_in_words(window: str) -> str:
 def hit_in_words(standing: Standing, least: int) -> str:
     """Which cap, why nothing fits, and until when."""
     stop, cheapest = credits.usd(standing.stop or 0), credits.usd(least)
-    if standing.window == Cap.Window.JOB:
-        return f"Your cap of {stop} for one picture is below the cheapest picture, which costs {cheapest}."
-    return (
-        f"Your {standing.window} cap of {stop} is reached: {credits.usd(standing.used)} is spent or held, and the"
-        f" cheapest picture costs {cheapest}. It starts afresh {standing.resets}."
-    )
+    is_job = standing.window == Cap.Window.JOB
+    which = f"cap of {stop} for one picture" if is_job else f"{name_of(standing.window)} of {stop}"
+    which = f"The {which} of your API key “{standing.key.name}”" if standing.key else f"Your {which}"
+    if is_job:
+        return f"{which} is below the cheapest picture, which costs {cheapest}."
+    afresh = f" It starts afresh {standing.resets}." if standing.resets else ""
+    used = credits.usd(standing.used)
+    return f"{which} is reached: {used} is spent or held, and the cheapest picture costs {cheapest}.{afresh}"
 
 
 # --- Setting ------------------------------------------------------------------------------------------

@@ -93,6 +93,13 @@ def seen(amounts: Iterable[int | None]) -> str:
     return ":".join("" if micros is None else str(micros) for micros in amounts) or "none"
 
 
+def check_warning(form: forms.Form, warn: str, stop: str) -> None:
+    """Says beside the field `warn` that it must be less than the field `stop`, where it is not."""
+    at, end = form.cleaned_data.get(warn), form.cleaned_data.get(stop)
+    if at is not None and end is not None and at >= end:
+        form.add_error(warn, "A warning must come before the stop: choose less than “stop at”.")
+
+
 class CapForm(forms.Form):
     """Where one cap warns and where it stops. `seen` is what they were when the page was shown: one that lay open in
     another tab undoes nothing unseen."""
@@ -117,11 +124,9 @@ class CapForm(forms.Form):
         return self.cleaned_data["seen"] not in ("", now) and asked != now
 
     def clean(self) -> dict[str, Any]:
-        asked = super().clean() or self.cleaned_data
-        warn, stop = asked.get("warn"), asked.get("stop")
-        if warn is not None and stop is not None and warn >= stop:
-            self.add_error("warn", "A warning must come before the stop: choose less than “stop at”.")
-        return asked
+        super().clean()
+        check_warning(self, "warn", "stop")
+        return self.cleaned_data
 
 
 # --- The account's own desk -----------------------------------------------------------------------------

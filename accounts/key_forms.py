@@ -1,5 +1,6 @@
 """The forms of API keys: a new one, a change of one, and how long a rotated one goes on."""
 
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -8,11 +9,31 @@ from django.core.exceptions import ValidationError
 from django.utils import timezone
 
 from accounts import credits, keys, names
-from accounts.forms import UsdField, seen
+from accounts.forms import UsdField, check_warning, seen
+from accounts.keys import Amounts
 from accounts.models import ApiKey, Cap
 
 LONGEST_DAYS = 3660
-_CAPS = {Cap.Window.MONTH: "Month", Cap.Window.DAY: "Day", Cap.Window.TOTAL: "In all"}
+_CAPS = {
+    Cap.Window.MONTH: "A month",
+    Cap.Window.DAY: "A day",
+    Cap.Window.TOTAL: "In all",
+    Cap.Window.JOB: "A picture",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One cap as the form asks for it. A picture has no warning: a program reads none before it orders."""
+
+    title: str
+    stop: forms.BoundField
+    warn: forms.BoundField | None
+
+    @property
+    def is_empty(self) -> bool:
+        fields = [self.stop, *([self.warn] if self.warn else [])]
+        return not any(field.value() or field.errors for field in fields)
 
 
 class KeyForm(forms.Form):
@@ -22,9 +43,13 @@ class KeyForm(forms.Form):
     """
 
     name = forms.CharField(max_length=60, validators=[names.check])
-    month = UsdField(label="A month, USD")
-    day = UsdField(label="A day, USD")
-    total = UsdField(label="In all, USD")
+    month = UsdField(label="Stop at, USD")
+    warn_month = UsdField(label="Warn at, USD")
+    day = UsdField(label="Stop at, USD")
+    warn_day = UsdField(label="Warn at, USD")
+    total = UsdField(label="Stop at, USD")
+    warn_total = UsdField(label="Warn at, USD")
+    job = UsdField(label="Stop at, USD")
     lasts = forms.ChoiceField(
         label="Expires",
         choices=[("never", "Never"), ("30", "In 30 days"), ("90", "In 90 days"), ("date", "On a date")],
@@ -37,13 +62,15 @@ class KeyForm(forms.Form):
 
     seen = forms.CharField(required=False, widget=forms.HiddenInput)
 
-    def is_behind(self, stops: dict[str, int | None]) -> bool:
+    def is_behind(self, stops: Amounts, warns: Amounts) -> bool:
         """Whether the caps are neither what was shown nor what is asked for."""
-        now = _seen(stops)
-        return self.cleaned_data["seen"] not in ("", now) and _seen(self.stops) != now
+        now = _seen(stops, warns)
+        return self.cleaned_data["seen"] not in ("", now) and _seen(self.stops, self.warns) != now
 
     def clean(self) -> dict[str, Any]:
         asked = super().clean() or self.cleaned_data
+        for window in Cap.COUNTED:
+            check_warning(self, f"warn_{window}", window)
         if asked.get("lasts") == "date" and "until" in asked:
             try:
                 _check_day(asked["until"])
@@ -56,6 +83,10 @@ class KeyForm(forms.Form):
         return {window: self.cleaned_data[window] for window in Cap.OF_KEY}
 
     @property
+    def warns(self) -> dict[str, int | None]:
+        return {window: self.cleaned_data[f"warn_{window}"] for window in Cap.COUNTED}
+
+    @property
     def expires(self) -> datetime | None:
         lasts = self.cleaned_data["lasts"]
         if lasts == "never":
@@ -64,8 +95,19 @@ class KeyForm(forms.Form):
         return datetime(last.year, last.month, last.day, tzinfo=UTC) + timedelta(days=1)
 
     @property
-    def caps(self) -> list[forms.BoundField]:
-        return [self[window] for window in _CAPS]
+    def month_cap(self) -> Row:
+        return self._row(Cap.Window.MONTH)
+
+    @property
+    def other_caps(self) -> list[Row]:
+        return [self._row(window) for window in _CAPS if window != Cap.Window.MONTH]
+
+    @property
+    def has_other_caps(self) -> bool:
+        return not all(row.is_empty for row in self.other_caps)
+
+    def _row(self, window: Cap.Window) -> Row:
+        return Row(_CAPS[window], self[window], self[f"warn_{window}"] if window in Cap.COUNTED else None)
 
 
 class NewKeyForm(KeyForm):
@@ -85,15 +127,16 @@ class NewKeyForm(KeyForm):
         return self.cleaned_data["kind"] == "test"
 
 
-def of_key(key: ApiKey, stops: dict[str, int | None]) -> KeyForm:
+def of_key(key: ApiKey, stops: Amounts, warns: Amounts) -> KeyForm:
     """The form as the key is now."""
     caps = {window: _typed(stop) for window, stop in stops.items() if stop is not None}
+    caps |= {f"warn_{window}": _typed(warn) for window, warn in warns.items() if warn is not None}
     ends = {"lasts": "date", "until": last_day(key.expires)} if key.expires else {"lasts": "never"}
-    return KeyForm(initial={"name": key.name, **caps, **ends, "seen": _seen(stops)})
+    return KeyForm(initial={"name": key.name, **caps, **ends, "seen": _seen(stops, warns)})
 
 
-def _seen(stops: dict[str, int | None]) -> str:
-    return seen(stops.get(window) for window in Cap.OF_KEY)
+def _seen(stops: Amounts, warns: Amounts) -> str:
+    return seen([*map(stops.get, Cap.OF_KEY), *map(warns.get, Cap.COUNTED)])
 
 
 class RotateForm(forms.Form):

@@ -27,8 +27,8 @@ class Entry:
 
     @property
     def caps(self) -> list[Standing]:
-        """Those that stop anything, the month first."""
-        return sorted((cap for cap in self.standings if cap.stop is not None), key=_month_first)
+        """Those that stop or warn, the month first."""
+        return sorted((cap for cap in self.standings if cap.is_set), key=_month_first)
 
     @property
     def month(self) -> Standing:
@@ -43,7 +43,7 @@ class Entry:
 
 
 def _month_first(cap: Standing) -> int:
-    return [Cap.Window.MONTH, Cap.Window.DAY, Cap.Window.TOTAL].index(Cap.Window(cap.window))
+    return [Cap.Window.MONTH, Cap.Window.DAY, Cap.Window.TOTAL, Cap.Window.JOB].index(Cap.Window(cap.window))
 
 
 # --- Reading ------------------------------------------------------------------------------------------

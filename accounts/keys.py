@@ -35,7 +35,7 @@ _THAT_WORKS = """
 _FIND = f"SELECT k.id, k.is_test, k.origin_id, k.last_used, u.id, u.email {_THAT_WORKS} AND k.digest = %s"
 _STILL = f"SELECT 1 {_THAT_WORKS} AND k.id = %s"
 
-Stops = Mapping[str, int | None]
+Amounts = Mapping[str, int | None]  # micro-dollars by window (day, month, total, job)
 
 
 class TooMany(Exception):
@@ -135,13 +135,14 @@ def make(
     *,
     is_test: bool = False,
     expires: datetime | None = None,
-    stops: Stops | None = None,
+    stops: Amounts | None = None,
+    warns: Amounts | None = None,
     once: str | None = None,
 ) -> tuple[ApiKey, str]:
     """A new key and its text, which is nowhere else and never to be had again.
 
-    `stops`: micro-dollars by window (day, month, total). `once`: names the form, which makes one key however often
-    it is sent. Raises TooMany, and AlreadyMade.
+    `stops` and `warns`: where its caps stop and warn. `once`: names the form, which makes one key however often it is
+    sent. Raises TooMany, and AlreadyMade.
     """
     with transaction.atomic():
         _take_turns(user.pk)
@@ -150,7 +151,7 @@ def make(
             raise AlreadyMade(made)
         if not has_room(user):
             raise TooMany
-        return _new(user, name, stops or {}, is_test=is_test, expires=expires, once=once)
+        return _new(user, name, stops or {}, warns or {}, is_test=is_test, expires=expires, once=once)
 
 
 def has_room(user: User) -> bool:
@@ -164,7 +165,9 @@ def _take_turns(user_id: int) -> None:
     User.objects.select_for_update(no_key=True).get(pk=user_id)
 
 
-def _new(user: User, name: str, stops: Stops, *, is_test: bool, **fields: Any) -> tuple[ApiKey, str]:
+def _new(
+    user: User, name: str, stops: Amounts, warns: Amounts, *, is_test: bool, **fields: Any
+) -> tuple[ApiKey, str]:
     text = new_text(is_test=is_test)
     start = len(TEST_PREFIX if is_test else PREFIX) + _SHOWN
     key = ApiKey.objects.create(
@@ -176,12 +179,14 @@ def _new(user: User, name: str, stops: Stops, *, is_test: bool, **fields: Any) -
         is_test=is_test,
         **fields,
     )
-    _put_stops(key, stops)
+    _put_caps(key, stops, warns)
     return key, text
 
 
 @transaction.atomic
-def change(key: ApiKey, *, name: str, expires: datetime | None, stops: Stops) -> bool:
+def change(
+    key: ApiKey, *, name: str, expires: datetime | None, stops: Amounts, warns: Amounts | None = None
+) -> bool:
     """False where it has ended or has been rotated meanwhile, and then nothing changes.
 
     Caps change for those that it replaces, too: they spend from the same.
@@ -194,22 +199,34 @@ def change(key: ApiKey, *, name: str, expires: datetime | None, stops: Stops) ->
         return False
     ApiKey.objects.filter(pk=key.pk).update(name=name, expires=expires)
     for each in working:
-        _put_stops(each, stops)
+        _put_caps(each, stops, warns or {})
     return True
 
 
-def _put_stops(key: ApiKey, stops: Stops) -> None:
-    """Sets where the key's caps stop, from this moment on; None removes one."""
-    for window, stop in stops.items():
-        if stop is None:
+def _put_caps(key: ApiKey, stops: Amounts, warns: Amounts) -> list[str]:
+    """Sets where the key's caps of these windows stop and warn, from this moment on; neither removes one.
+
+    Returns the windows of those that were otherwise before.
+    """
+    known = {cap.window: (cap.limit, cap.warn_at) for cap in Cap.objects.filter(key=key)}
+    asked = {window: (stops.get(window), warns.get(window)) for window in [*stops, *warns]}
+    changed = [window for window in asked if asked[window] != known.get(window, (None, None))]
+    for window in changed:
+        stop, warn = asked[window]
+        if stop is None and warn is None:
             Cap.objects.filter(key=key, window=window).delete()
         else:
-            what = {"user": key.user, "limit": stop}
+            what = {"user": key.user, "limit": stop, "warn_at": warn}
             Cap.objects.update_or_create(key=key, window=Cap.Window(window), defaults=what)
+    return changed
 
 
 def stops_of(key: ApiKey) -> dict[str, int | None]:
-    return dict(Cap.objects.filter(key=key).values_list("window", "limit"))
+    return dict(Cap.objects.filter(key=key, limit__isnull=False).values_list("window", "limit"))
+
+
+def warns_of(key: ApiKey) -> dict[str, int | None]:
+    return dict(Cap.objects.filter(key=key, warn_at__isnull=False).values_list("window", "warn_at"))
 
 
 @transaction.atomic
@@ -230,7 +247,8 @@ def rotate(key: ApiKey, *, overlap: timedelta) -> tuple[ApiKey, str]:
     ends = now + overlap
     ApiKey.objects.filter(pk=old.pk).update(expires=min(ends, old.expires) if old.expires else ends)
     line = {"replaces": old, "origin": old.origin or old}
-    return _new(old.user, old.name, stops_of(old), is_test=old.is_test, expires=old.expires, **line)
+    stops, warns = stops_of(old), warns_of(old)
+    return _new(old.user, old.name, stops, warns, is_test=old.is_test, expires=old.expires, **line)
 
 
 def revoke(key: ApiKey) -> bool:

@@ -1,7 +1,8 @@
 """The typed request, and what every page knows."""
 
 from collections.abc import Callable
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.core.exceptions import SuspiciousOperation
@@ -15,12 +16,22 @@ from accounts import caps, ledger
 from accounts.models import User
 from playground import catalog
 
+MOST_OF_KEYS = 3  # lines of the banner; the page of keys tells more of them apart
+
 
 class Request(HttpRequest):
     """A request after the middleware: htmx details, and a user who is logged in where the view says so."""
 
     htmx: HtmxDetails
     user: User
+
+
+class CapHit(NamedTuple):
+    """A line of the banner: what lets nothing through, and where that is changed."""
+
+    said: str
+    url: str
+    link: str
 
 
 class SeeOther(HttpResponseRedirect):
@@ -44,12 +55,14 @@ def absolute(request: HttpRequest, path: str) -> str:
 def site(request: HttpRequest) -> dict[str, Any]:
     """Template context of every page. What costs a query is asked for only where a template prints it.
 
-    `balance` is in micro-dollars, `caps_hit` the caps that let nothing through: window and sentence.
+    `balance` and `least_price` are in micro-dollars, `caps_hit` the caps that let nothing through.
     """
+    least_price = cache(catalog.least_price)
     return {
         "is_sandbox": catalog.is_sandbox(),
         "balance": _balance_of(request),
-        "caps_hit": _caps_hit(request),
+        "least_price": least_price,
+        "caps_hit": _caps_hit(request, least_price),
         "login_next": _login_next(request),
         "has_mail": settings.HAS_MAIL,
         "welcome_micros": settings.SIGNUP_GRANT_MICROS,
@@ -61,17 +74,26 @@ def _balance_of(request: HttpRequest) -> Callable[[], int]:
     return lambda: ledger.wallet_of(user).available if user is not None and user.is_authenticated else 0
 
 
-def _caps_hit(request: HttpRequest) -> Callable[[], list[tuple[str, str]]]:
+def _caps_hit(request: HttpRequest, least_price: Callable[[], int]) -> Callable[[], list[CapHit]]:
     """No query for people without caps, which `User.has_caps` says."""
     user = getattr(request, "user", None)
     if user is None or not user.is_authenticated or not user.has_caps:
         return list
-    return lambda: _hit(user)
+    return lambda: _hit(user, least_price())
 
 
-def _hit(user: User) -> list[tuple[str, str]]:
-    least = catalog.least_price()
-    return [(standing.window, caps.hit_in_words(standing, least)) for standing in caps.hit(user, least)]
+def _hit(user: User, least: int) -> list[CapHit]:
+    found = caps.hit(user, least)
+    lines = [CapHit(caps.hit_in_words(cap, least), _place_of(cap), "Change this cap") for cap in found]
+    of_keys = sum(cap.key is not None for cap in found)
+    if of_keys <= MOST_OF_KEYS:
+        return lines
+    said = f"{of_keys} caps of your API keys are reached: not even the cheapest picture fits under them any more."
+    return [*lines[:-of_keys], CapHit(said, reverse("keys"), "Look at your keys")]
+
+
+def _place_of(cap: caps.Standing) -> str:
+    return reverse("key", args=[cap.key.pk]) if cap.key else f"{reverse('caps')}#{cap.window}"
 
 
 def refusal(no: Exception) -> str:

@@ -155,7 +155,9 @@ def test_it_makes_a_key_with_caps(account: Any) -> None:
     assert keys.stops_of(ApiKey.objects.get()) == {"month": 20_000_000, "total": 99_500_000}
 
 
-def test_a_name_that_disturbs_the_text_around_it_is_refused(account: Any) -> None:
+def test_a_keys_cap_for_one_picture_and_a_name_that_disturbs(account: Any) -> None:
+    account("alice@example.org", "--api-key", "CI", "--key-cap-job", "0.05")
+    assert keys.stops_of(ApiKey.objects.get()) == {"job": 50_000}
     with pytest.raises(CommandError, match="an invisible character"):
         account("alice@example.org", "--api-key", "C\u202eI")
 

@@ -340,6 +340,19 @@ def test_an_empty_balance_and_a_reached_cap_are_told_apart(api: Api, alice: User
     }
 
 
+def test_a_keys_cap_for_one_picture_is_named(api: Api, alice: User) -> None:
+    Cap.objects.create(user=alice, key=ApiKey.objects.get(user=alice), window="job", limit=34_999)
+    refused = api.create()
+    assert refused.status_code == 402 and error(refused)["code"] == "spend_cap_reached"
+    assert error(refused)["details"] == {
+        "cap": "key/job",
+        "limit_micro_usd": 34_999,
+        "used_micro_usd": 0,
+        "asked_micro_usd": 35_000,
+        "resets": None,
+    }
+
+
 def test_the_night_forgets_old_keys_and_no_others(api: Api) -> None:
     for name in ("old", "new"):
         api.create(headers={"Idempotency-Key": name})

@@ -208,6 +208,16 @@ def test_a_mail_about_a_key_that_was_not_taken_is_sent_again_alone(
     assert Cap.objects.count() == CapNotice.objects.count() == 2
 
 
+def test_alice_is_told_at_her_own_warning_of_a_key(alice: User) -> None:
+    key, _ = keys.make(alice, "shop & co", stops={"job": 1}, warns={"month": 3 * USD})
+    spent_by(key, 3 * USD - 1, "month")
+    assert subjects() == []
+    spent_by(key, 3 * USD, "month")
+    assert subjects() == ["Your API key “shop & co” has spent $3.00 this month"]
+    assert "You asked to be told at $3.00." in mail.outbox[0].body
+    assert subjects() == []
+
+
 # --- What it says ---------------------------------------------------------------------------------------
 def test_the_mail_is_text_and_html_and_links_to_the_caps(alice: User) -> None:
     caps.put(alice, "day", stop=5 * USD, warn=1 * USD)

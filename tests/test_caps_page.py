@@ -8,8 +8,9 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from accounts import caps, ledger
-from accounts.models import Cap, CapWindow, Transfer, User, Wallet
+from accounts import caps, keys, ledger
+from accounts.models import ApiKey, Cap, CapWindow, Transfer, User, Wallet
+from playground import catalog
 from tests.making import PRO, USD, give, load_catalogue, picture_for, run_for
 
 PRICE = 35_000
@@ -252,7 +253,63 @@ def test_pages_ask_about_caps_only_for_those_who_have_some(alice: User, hers: Cl
 def queries_about_caps(client: Client) -> list[Any]:
     with CaptureQueriesContext(connection) as queries:
         client.get("/pricing/")
-    return [query for query in queries if "accounts_cap" in query["sql"]]
+    return [query for query in queries if re.search("accounts_(cap|apikey)", query["sql"])]
+
+
+def spend_by(key: ApiKey, micros: int, business_id: str) -> None:
+    promise = ledger.Promise(business_id, micros, "a picture")
+    limits = ledger.account_limits(key.user, micros, key)
+    [held] = ledger.hold(ledger.wallet_of(key.user), [promise], limits)
+    ledger.capture(held.pk, to=ledger.house(Wallet.House.REVENUE), kind=Transfer.Kind.CHARGE)
+
+
+def test_a_cap_of_a_key_that_is_hit_is_named_with_the_key_and_its_page(
+    alice: User, hers: Client, bob: User
+) -> None:
+    key = keys.make(alice, "Shop & co", stops={"day": 50_000, "month": USD})[0]
+    spend_by(key, 50_000 - catalog.least_price(), "x:1")
+    assert "is reached" not in page_of(hers, "/gallery/")
+    spend_by(key, 1, "x:2")
+    for at in ("/gallery/", "/pricing/", "/settings/keys/"):
+        page = page_of(hers, at)
+        assert "The day cap of $0.05 of your API key “Shop &amp; co” is reached" in page
+        assert f'<a href="/settings/keys/{key.pk}/">Change this cap</a>' in page
+        assert page.count("is reached:") == 1
+    hers.force_login(bob)
+    assert "is reached" not in page_of(hers, "/gallery/")
+
+
+def test_of_a_line_of_keys_the_newest_is_named_and_of_an_ended_one_nothing(alice: User, hers: Client) -> None:
+    old = keys.make(alice, "Shop", stops={"total": 0, "job": 1})[0]
+    new, _ = keys.rotate(old, overlap=timedelta(days=1))
+    page = page_of(hers, "/pricing/")
+    assert "The cap for all time of $0.00 of your API key “Shop” is reached" in page
+    assert "The cap of $0.000001 for one picture of your API key “Shop” is below the cheapest picture" in page
+    assert page.count(f"/settings/keys/{new.pk}/") == 2 and f"/settings/keys/{old.pk}/" not in page
+    keys.revoke(new)
+    keys.revoke(old)
+    assert "API key “Shop”" not in page_of(hers, "/pricing/")
+
+
+def test_many_caps_of_keys_are_one_line(alice: User, hers: Client) -> None:
+    put(hers, "day", stop="0", sure="yes")
+    for n in range(4):
+        keys.make(alice, f"key {n}", stops={"day": 0})
+    page = page_of(hers, "/pricing/")
+    assert page.count("strip-cap") == 2 and "Your day cap of $0.00 is reached" in page
+    assert "4 caps of your API keys are reached" in page
+    assert '<a href="/settings/keys/">Look at your keys</a>' in page
+
+
+def test_caps_of_many_keys_cost_pages_no_more_queries_than_one_of_the_account(
+    alice: User, hers: Client
+) -> None:
+    keys.make(alice, "uncapped", warns={"day": 1})
+    assert not queries_about_caps(hers)
+    caps.put(alice, "day", stop=1, warn=None)
+    for n in range(10):
+        keys.make(alice, f"key {n}", stops={"day": 0, "month": 1, "total": 2, "job": 3})
+    assert len(queries_about_caps(hers)) == 2
 
 
 def test_the_playgrounds_refusal_links_to_the_cap(alice: User, hers: Client) -> None:

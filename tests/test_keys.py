@@ -296,13 +296,46 @@ def test_a_key_and_the_one_that_replaces_it_spend_from_the_same_caps(alice: User
     assert CapWindow.objects.filter(subject__startswith="key:", window="total").count() == 1
 
 
+def test_a_key_has_a_cap_for_one_picture_that_counts_nothing(alice: User) -> None:
+    give(alice)
+    key, _ = keys.make(alice, "Robot", stops={"job": 35_000})
+    for n in range(3):
+        hold(alice, key, 35_000, f"job:{n}")
+    with pytest.raises(ledger.CapReached) as no:
+        hold(alice, key, 35_001, "job:3")
+    assert str(no.value) == "This key's cap is $0.035 for one picture, and this one costs $0.035001."
+    assert (no.value.is_of_key, no.value.window, no.value.resets) == (True, "job", None)
+    assert not CapWindow.objects.filter(window="job").exists()
+    hold(alice, keys.make(alice, "Free")[0], USD, "job:4")
+
+
+def test_the_accounts_cap_for_one_picture_is_told_from_the_keys(alice: User) -> None:
+    give(alice)
+    caps.put(alice, "job", stop=100, warn=None)
+    with pytest.raises(ledger.CapReached, match=r"^Your cap is") as no:
+        hold(alice, keys.make(alice, "Robot", stops={"job": 200})[0], 101, "job:1")
+    assert not no.value.is_of_key
+
+
+def test_a_warning_of_a_key_refuses_nothing_and_goes_with_it(alice: User) -> None:
+    give(alice)
+    old, _ = keys.make(alice, "Robot", stops={"day": USD, "job": USD}, warns={"day": 1, "month": 2})
+    hold(alice, old, USD, "job:1")
+    new, _ = keys.rotate(old, overlap=DAY)
+    assert keys.warns_of(new) == {"day": 1, "month": 2}
+    assert keys.stops_of(new) == {"day": USD, "job": USD}
+    keys.change(new, name="Robot", expires=None, stops={"day": None}, warns={"day": None, "month": 3})
+    assert keys.warns_of(new) == keys.warns_of(old) == {"month": 3}
+    assert keys.stops_of(new) == keys.stops_of(old) == {"job": USD}
+
+
 # --- Where the caps stand -----------------------------------------------------------------------------
 def test_standings_of_a_key_are_what_the_ledger_counted(alice: User) -> None:
     give(alice)
     key, _ = keys.make(alice, "Robot", stops={"month": 2 * USD, "total": 3 * USD})
     spend(alice, key, USD, "job:1")
     hold(alice, key, 500_000, "job:2")
-    day, month, total = caps.key_standings([key])[key.pk]
+    day, month, total, _ = caps.key_standings([key])[key.pk]
     assert [cap.window for cap in (day, month, total)] == ["day", "month", "total"]
     assert (day.stop, day.used, day.left) == (None, 1_500_000, None)
     assert (month.spent, month.held, month.left) == (USD, 500_000, 500_000)

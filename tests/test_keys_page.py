@@ -8,7 +8,8 @@ from django.test import Client
 
 from accounts import keys, ledger
 from accounts.models import ApiKey, Cap, Transfer, User, Wallet
-from tests.making import USD, give
+from playground import catalog
+from tests.making import USD, give, load_catalogue
 
 NOON = datetime(2026, 11, 12, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -156,6 +157,33 @@ def test_the_21st_key_is_refused_in_words(alice: User, hers: Client) -> None:
     assert answer.status_code == 422 and ApiKey.objects.count() == 20
 
 
+def test_a_key_is_made_with_warnings_and_a_cap_for_one_picture(hers: Client) -> None:
+    hers.post(NEW, asked(day="2", warn_day="1", warn_total="50", job="0.05"))
+    key = ApiKey.objects.get()
+    assert keys.stops_of(key) == {"month": 20 * USD, "day": 2 * USD, "job": 50_000}
+    assert keys.warns_of(key) == {"day": USD, "total": 50 * USD}
+    form = hers.get(at(key)).context["form"]
+    assert (form["warn_day"].value(), form["warn_total"].value(), form["job"].value()) == (
+        "1.00",
+        "50.00",
+        "0.05",
+    )
+
+
+@pytest.mark.parametrize("window", ["day", "month", "total"])
+def test_a_warning_after_the_stop_is_refused_beside_its_field(hers: Client, window: str) -> None:
+    answer = hers.post(NEW, asked(**{window: "1", f"warn_{window}": "1"}))
+    assert answer.status_code == 422 and list(answer.context["form"].errors) == [f"warn_{window}"]
+    assert "A warning must come before the stop" in words(answer)
+
+
+def test_the_other_caps_are_folded_away_until_there_are_some(alice: User, hers: Client) -> None:
+    assert '<details class="key-more">' in words(hers.get(NEW))
+    assert '<details class="key-more" open>' in words(hers.post(NEW, asked(warn_total="lots")))
+    assert '<details class="key-more">' in words(hers.get(at(key_of(alice, stops={"month": USD}))))
+    assert '<details class="key-more" open>' in words(hers.get(at(key_of(alice, warns={"day": USD}))))
+
+
 @pytest.mark.parametrize("wrong", ["a\nb", "a\x1bb", "a\u202eb", "a\u2066b", "a\u2028b", "a\x85b"])
 def test_a_name_that_disturbs_the_text_around_it_is_refused_in_words(hers: Client, wrong: str) -> None:
     answer = hers.post(NEW, asked(name=wrong))
@@ -186,6 +214,28 @@ def test_a_key_without_a_month_cap_still_says_what_it_spent(alice: User, hers: C
     give(alice)
     spend(key_of(alice), 70_000)
     assert '$0.07 <span class="muted">this month, no month cap' in words(hers.get("/settings/keys/"))
+
+
+def test_a_cap_that_nothing_fits_under_is_said_to_be_reached(alice: User, hers: Client) -> None:
+    load_catalogue()
+    give(alice)
+    key = key_of(alice, stops={"month": USD, "total": 5 * USD})
+    spend(key, USD - catalog.least_price())
+    assert ">reached<" not in words(hers.get("/settings/keys/"))
+    spend(key, 1, "job:2")
+    assert words(hers.get("/settings/keys/")).count(">reached<") == 1
+
+
+def test_the_list_shows_a_warning_that_was_passed_and_a_cap_for_one_picture(
+    alice: User, hers: Client
+) -> None:
+    give(alice)
+    key = key_of(alice, stops={"month": 5 * USD, "job": 1_500_000}, warns={"month": USD, "day": 2 * USD})
+    spend(key, USD)
+    page = words(hers.get("/settings/keys/"))
+    assert page.count(">past $1.00<") == page.count(">past $") == 1
+    assert '$1.00 <span class="muted">used, no stop' in page
+    assert 'A picture</span> <span class="key-sum num"><span class="muted">at most</span> $1.50' in page
 
 
 def test_working_keys_come_first_and_ended_ones_are_paged_below(alice: User, hers: Client) -> None:
@@ -255,6 +305,24 @@ def test_a_page_that_lay_open_does_not_undo_a_cap_that_was_set_meanwhile(alice: 
     answer = hers.post(at(key), asked(name="Renamed", month="", seen=old), follow=True)
     assert "Nothing was saved: its caps were changed meanwhile." in words(answer)
     assert (keys.stops_of(key), ApiKey.objects.get().name) == ({"month": 5 * USD}, "Robot")
+
+
+def test_a_page_that_lay_open_does_not_undo_a_warning_either(alice: User, hers: Client) -> None:
+    key = key_of(alice)
+    [old] = re.findall(r'name="seen" value="([^"]*)"', hers.get(at(key)).content.decode())
+    hers.post(at(key), asked(month="5", warn_month="1", seen=old))
+    answer = hers.post(at(key), asked(month="5", warn_month="", seen=old), follow=True)
+    assert "Nothing was saved" in words(answer)
+    assert keys.warns_of(key) == {"month": USD}
+
+
+def test_the_question_before_a_low_cap_keeps_the_warnings(alice: User, hers: Client) -> None:
+    give(alice)
+    key = key_of(alice, stops={"month": 5 * USD})
+    spend(key, 2 * USD)
+    question = hers.post(at(key), asked(month="1", warn_month="0.5", job="0.1"))
+    hidden = re.findall(r'type="hidden" name="(warn_month|job)" value="([^"]*)"', question.content.decode())
+    assert hidden == [("warn_month", "0.5"), ("job", "0.1")]
 
 
 def test_a_cap_below_what_is_used_asks_first(alice: User, hers: Client) -> None:

@@ -14,7 +14,6 @@ from accounts.models import ApiKey, Cap, User, Wallet
 
 SIGNUP_BUDGET = "house:signup/usd"
 PREVIEW_BUDGET = "house:preview/usd"
-_COUNTED = (Cap.Window.DAY.value, Cap.Window.MONTH.value, Cap.Window.TOTAL.value)
 _CAPS = """
     SELECT key_id, "window", "limit", warn_at FROM accounts_cap
      WHERE user_id = %(user)s AND (key_id IS NULL OR key_id = %(key)s)
@@ -87,7 +86,7 @@ def account(user: User, key: ApiKey | None = None) -> Account:
     asked = {"user": user.pk, "key": key.pk if key else None}
     subjects = [spending_of(user), *([spending_by(key)] if key else [])]
     now = timezone.now()
-    begun = [(subject, window, window_start(window, now)) for subject in subjects for window in _COUNTED]
+    begun = [(subject, window, window_start(window, now)) for subject in subjects for window in Cap.COUNTED]
     looks = [(wallets.OF_USER, asked), (_CAPS, asked), windows.looking_for(begun)]
     found, caps, seen = rows.together(looks)
     by_window = {(key_id, window): (limit, warn_at) for key_id, window, limit, warn_at in caps.rows}

@@ -51,7 +51,8 @@ def _in_words(reached: CapReached) -> str:
         return f"You have {left} of {reached.limit} free previews left today (UTC), and this needs {reached.asked}."
     limit, used = credits.usd(reached.limit), credits.usd(reached.used)
     if reached.window == Cap.Window.JOB:
-        return f"Your cap is {limit} for one picture, and this one costs {credits.usd(reached.asked)}."
+        whose = "This key's" if reached.is_of_key else "Your"
+        return f"{whose} cap is {limit} for one picture, and this one costs {credits.usd(reached.asked)}."
     asked = credits.usd(reached.asked)
     whose = f"This key's {reached.window}" if reached.is_of_key else f"Your {reached.window}"
     return f"{whose} cap of {limit} would be crossed: {used} is spent or held, and this needs {asked}."

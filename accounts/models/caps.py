@@ -24,7 +24,12 @@ class Cap(models.Model):
         TOTAL = "total", "all time"
 
     OF_ACCOUNT = (Window.DAY.value, Window.MONTH.value, Window.JOB.value)
-    OF_KEY = (Window.DAY.value, Window.MONTH.value, Window.TOTAL.value)
+    COUNTED = (
+        Window.DAY.value,
+        Window.MONTH.value,
+        Window.TOTAL.value,
+    )  # the others bound one picture by itself
+    OF_KEY = (*COUNTED, Window.JOB.value)
 
     user = models.ForeignKey(User, models.CASCADE, related_name="caps")
     key = models.ForeignKey(ApiKey, models.CASCADE, null=True, blank=True, related_name="caps")
@@ -49,7 +54,7 @@ class Cap(models.Model):
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         super().save(*args, **kwargs)
-        if self.key_id is None:
+        if self.limit is not None:  # pages speak of caps that stop something, also of a key
             User.objects.filter(pk=self.user_id, has_caps=False).update(has_caps=True)
 
 

@@ -62,7 +62,7 @@ def key_make(request: Request) -> HttpResponse:
             form.cleaned_data["name"],
             is_test=form.is_test,
             expires=form.expires,
-            stops={} if form.is_test else form.stops,
+            **_caps_asked(form, is_test=form.is_test),
             once=form.cleaned_data["once"],
         )
     except api_keys.AlreadyMade as made:
@@ -71,6 +71,11 @@ def key_make(request: Request) -> HttpResponse:
         form.add_error(None, str(no))
         return _new(request, form, status=422)
     return _shown(request, key, text)
+
+
+def _caps_asked(form: KeyForm, *, is_test: bool) -> dict[str, Any]:
+    """Of a test key there are none: it costs nothing."""
+    return {"stops": {}, "warns": {}} if is_test else {"stops": form.stops, "warns": form.warns}
 
 
 def _new(request: Request, form: NewKeyForm, *, status: int = 200) -> HttpResponse:
@@ -95,11 +100,11 @@ def key(request: Request, key_id: int) -> HttpResponse:
     """Its page; a POST changes its name, caps and end, and asks first where a cap would stop it at once."""
     mine = _mine(request, key_id)
     if request.method != "POST":
-        return _page(request, mine, of_key(mine, api_keys.stops_of(mine)))
+        return _page(request, mine, _form_of(mine))
     form = KeyForm(request.POST)
     if not form.is_valid():
         return _page(request, mine, form, status=422)
-    if not mine.is_test and form.is_behind(api_keys.stops_of(mine)):
+    if not mine.is_test and form.is_behind(api_keys.stops_of(mine), api_keys.warns_of(mine)):
         messages.error(
             request, "Nothing was saved: its caps were changed meanwhile. Here they are as they are now."
         )
@@ -107,12 +112,16 @@ def key(request: Request, key_id: int) -> HttpResponse:
     stopping = _stopping(mine, form.stops)
     if stopping and "sure" not in request.POST:
         return render(request, "keys_sure.html", {"key": mine, "form": form, "stopping": stopping})
-    stops = {} if mine.is_test else form.stops
-    if api_keys.change(mine, name=form.cleaned_data["name"], expires=form.expires, stops=stops):
-        messages.success(request, f"“{form.cleaned_data['name']}” is saved.")
+    name, asked = form.cleaned_data["name"], _caps_asked(form, is_test=mine.is_test)
+    if api_keys.change(mine, name=name, expires=form.expires, **asked):
+        messages.success(request, f"“{name}” is saved.")
         return _see_other("keys")
     messages.error(request, f"“{mine.name}” has ended or has been rotated, so nothing was changed.")
     return _see_other("key", mine.pk)
+
+
+def _form_of(mine: ApiKey) -> KeyForm:
+    return of_key(mine, api_keys.stops_of(mine), api_keys.warns_of(mine))
 
 
 def _mine(request: Request, key_id: int) -> ApiKey:
@@ -155,7 +164,7 @@ def key_rotate(request: Request, key_id: int) -> HttpResponse:
     mine = _mine(request, key_id)
     form = RotateForm(request.POST)
     if not form.is_valid():
-        return _page(request, mine, of_key(mine, api_keys.stops_of(mine)), rotating=form, status=422)
+        return _page(request, mine, _form_of(mine), rotating=form, status=422)
     now = timezone.now()  # before it, so that a day is said to be a day
     try:
         new, text = api_keys.rotate(mine, overlap=timedelta(hours=form.cleaned_data["overlap"]))

@@ -72,7 +72,12 @@ def _add_key_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--test", action="store_true", help="Of the API key: a test key, which costs nothing."
     )
-    for name, what in (("day", "a UTC day"), ("month", "a UTC month"), ("total", "ever")):
+    for name, what in (
+        ("day", "a UTC day"),
+        ("month", "a UTC month"),
+        ("total", "ever"),
+        ("job", "a picture"),
+    ):
         parser.add_argument(f"--key-cap-{name}", metavar="USD", help=f"Stop the API key at this much {what}.")
 
 
