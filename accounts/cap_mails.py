@@ -4,6 +4,7 @@ for the caps of an account and for those of each API key; a key and those that i
 What counts is what was spent: what is only held may come back. A `CapNotice` is added and committed before its mail
 is sent (or not, for somebody who wants none: switching them on again tells nothing old), so that of any number of sweeps one sends it. Where the mail server did not take it the row goes again, and
 the next sweep tries once more; a process that is killed between the two has lost that one mail, and sends none twice.
+A window that has just ended is looked at, too: for its last minute, and for pictures that arrived after its end.
 """
 
 import logging
@@ -46,6 +47,12 @@ class Notice:
     starts: date
     spent: int
     levels: tuple[str, ...]
+    is_over: bool
+
+    @property
+    def when(self) -> str:
+        window = self.cap.window
+        return caps.then_in_words(window, self.starts) if self.is_over else caps.now_in_words(window)
 
 
 def send_due(least: int, now: datetime | None = None) -> int:
@@ -56,8 +63,8 @@ def send_due(least: int, now: datetime | None = None) -> int:
     if not settings.HAS_MAIL:
         return 0
     now, sent = now or timezone.now(), 0
-    for cap in _all_due(least, now):
-        notice = _noted(cap, ledger.window_start(cap.window, now), least)
+    for cap, starts in _all_due(least, now):
+        notice = _noted(cap, starts, least, now)
         if not notice.levels or not mails.wants(cap.user, "cap"):
             continue
         if not _send(notice, now):
@@ -67,11 +74,14 @@ def send_due(least: int, now: datetime | None = None) -> int:
 
 
 # --- What is due --------------------------------------------------------------------------------------
-def _all_due(least: int, now: datetime) -> Iterator[Cap]:
-    for window in Cap.OF_ACCOUNT:
-        yield from _due(_of_accounts(), Q(key=None), window, least, now)[:AT_ONCE]
+def _all_due(least: int, now: datetime) -> Iterator[tuple[Cap, date]]:
+    """With the first day of the window that it is about."""
     for window in Cap.COUNTED:
-        yield from _due(_of_keys(now), Q(key=OuterRef("line")), window, least, now)[:AT_ONCE]
+        for starts in dict.fromkeys(ledger.window_start(window, at) for at in (now - caps.LATE, now)):
+            for cap in _due(_of_accounts(), Q(key=None), window, starts, least)[:AT_ONCE]:
+                yield cap, starts
+            for cap in _due(_of_keys(now), Q(key=OuterRef("line")), window, starts, least)[:AT_ONCE]:
+                yield cap, starts
 
 
 def _of_accounts() -> QuerySet[Cap]:
@@ -88,9 +98,8 @@ def _subject(what: str, field: str) -> Concat:
     return Concat(Value(f"{what}:"), Cast(field, CharField()), Value("/usd"))
 
 
-def _due(rows: QuerySet[Cap], told_whom: Q, window: str, least: int, now: datetime) -> QuerySet[Cap]:
+def _due(rows: QuerySet[Cap], told_whom: Q, window: str, starts: date, least: int) -> QuerySet[Cap]:
     """Caps past a level that nobody has been told of: one look-up by index a cap."""
-    starts = ledger.window_start(window, now)
     seen = CapWindow.objects.filter(subject=OuterRef("subject"), window=window, starts=starts)
     told = CapNotice.objects.filter(told_whom, user=OuterRef("user"), window=window, starts=starts)
     untold: Any = Q()
@@ -126,10 +135,11 @@ def _levels(cap: Cap, spent: int, least: int) -> list[str]:
     return [*passed, Level.STOP] if stop is not None and stop - spent < least else passed
 
 
-def _noted(cap: Cap, starts: date, least: int) -> Notice:
+def _noted(cap: Cap, starts: date, least: int, now: datetime) -> Notice:
     spent: int = cap.spent  # type: ignore[attr-defined]  # annotated
     added = [level for level in _levels(cap, spent, least) if _note(cap, starts, level)]
-    return Notice(cap, starts, spent, tuple(added))
+    is_over = starts != ledger.window_start(cap.window, now)
+    return Notice(cap, starts, spent, tuple(added), is_over)
 
 
 def _note(cap: Cap, starts: date, level: str) -> bool:
@@ -168,37 +178,56 @@ def _send(notice: Notice, now: datetime) -> bool:
 
 
 def _said(notice: Notice, now: datetime) -> dict[str, str]:
-    cap, spent = notice.cap, credits.usd(notice.spent)
-    who, whose = (f"Your API key “{cap.key.name}” has", "Its") if cap.key else ("You have", "Your")
-    lines = [f"{who} spent {spent} {caps.now_in_words(cap.window)}."]
-    if cap.limit is not None:
-        share = notice.spent * 100 // cap.limit if cap.limit else 100
-        name = caps.name_of(cap.window)
-        lines.append(f"{whose} {name} stops at {credits.usd(cap.limit)}: {share} % of it is spent.")
-    if cap.warn_at is not None:
-        lines.append(f"You asked to be told at {credits.usd(cap.warn_at)}.")
+    cap = notice.cap
     return {
         "subject": _headline(notice),
-        "said": " ".join(lines),
+        "said": " ".join(_sums(notice)),
         "consequence": _consequence(notice),
-        "resets": _resets(cap, now),
+        "resets": _resets(notice, now),
         "page": "API keys" if cap.key else "Spend caps",
         "url": mails.link("key", cap.key.pk) if cap.key else mails.link("caps"),
     }
 
 
+def _sums(notice: Notice) -> Iterator[str]:
+    cap = notice.cap
+    yield f"{_has_spent(notice, notice.spent)}."
+    if cap.limit is not None:
+        share = notice.spent * 100 // cap.limit if cap.limit else 100
+        which = f"{'Its' if cap.key else 'Your'} {caps.name_of(cap.window)}"
+        yield f"{which} stops at {credits.usd(cap.limit)}: {share} % of it {_is(notice)} spent."
+    if cap.warn_at is not None:
+        yield f"You asked to be told at {credits.usd(cap.warn_at)}."
+
+
+def _has_spent(notice: Notice, micros: int) -> str:
+    """`You have spent $3.00 today`, `Your API key “Shop” spent $3.00 on 30 November (UTC)`."""
+    key = notice.cap.key
+    who, has = (f"Your API key “{key.name}”", "has ") if key else ("You", "have ")
+    return f"{who} {'' if notice.is_over else has}spent {credits.usd(micros)} {notice.when}"
+
+
+def _is(notice: Notice) -> str:
+    return "was" if notice.is_over else "is"
+
+
 def _headline(notice: Notice) -> str:
     level, cap = notice.levels[-1], notice.cap
     if level == Level.WARN:
-        who = f"Your API key “{cap.key.name}” has" if cap.key else "You have"
-        return f"{who} spent {credits.usd(cap.warn_at or 0)} {caps.now_in_words(cap.window)}"
+        return _has_spent(notice, cap.warn_at or 0)
     which = f"{caps.name_of(cap.window)} of {credits.usd(cap.limit or 0)}"
     which = f"the {which} of your API key “{cap.key.name}”" if cap.key else f"your {which}"
-    said = f"{which} is reached" if level == Level.STOP else f"{level} % of {which} is spent"
-    return said[0].upper() + said[1:]
+    said = (
+        f"{which} {_is(notice)} reached"
+        if level == Level.STOP
+        else f"{level} % of {which} {_is(notice)} spent"
+    )
+    return said[0].upper() + said[1:] + (f" {notice.when}" if notice.is_over else "")
 
 
 def _consequence(notice: Notice) -> str:
+    if notice.is_over:
+        return f"That {notice.cap.window} is over, and the cap has started afresh since."
     if notice.levels[-1] != Level.STOP:
         return "Nothing has stopped. Running pictures already hold their price, so a cap cannot be crossed."
     what = "what this key asks for is refused" if notice.cap.key else "nothing is made for credits"
@@ -209,8 +238,9 @@ def _consequence(notice: Notice) -> str:
     )
 
 
-def _resets(cap: Cap, now: datetime) -> str:
-    """Empty for a key's cap over all time, which never does."""
-    if cap.window == Cap.Window.TOTAL:
+def _resets(notice: Notice, now: datetime) -> str:
+    """Empty where it has, and for a key's cap over all time, which never does."""
+    window = notice.cap.window
+    if notice.is_over or window == Cap.Window.TOTAL:
         return ""
-    return f"It starts afresh {caps.resets_in_words(cap.window, now)}."
+    return f"It starts afresh {caps.resets_in_words(window, now)}."

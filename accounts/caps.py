@@ -12,13 +12,14 @@ from django.db.models import Q
 from django.utils import timezone
 
 from accounts import credits, ledger
-from accounts.models import ApiKey, Cap, CapWindow, User
+from accounts.models import ApiKey, Cap, CapNotice, CapWindow, User
 
 BEFORE = 2  # periods shown beside the one that runs
 _PACE_DAYS = 7
 _LEAST_DAYS = 3  # of the last seven with something spent, before a month's forecast means anything
 _LEAST_HOURS = 3  # of a day
 _HOUR = timedelta(hours=1)
+LATE = _HOUR  # after its end: so long a window is still looked at for mails
 Seen = Mapping[tuple[str, date], CapWindow]
 
 
@@ -263,6 +264,11 @@ def now_in_words(window: str) -> str:
     return "today" if window == Cap.Window.DAY else f"this {window}"
 
 
+def then_in_words(window: str, starts: date) -> str:
+    """Of a day or month that is over: `on 30 November (UTC)` or `in November (UTC)`."""
+    return f"in {starts:%B} (UTC)" if window == Cap.Window.MONTH else f"on {starts.day} {starts:%B} (UTC)"
+
+
 def hit_in_words(standing: Standing, least: int) -> str:
     """Which cap, why nothing fits, and until when."""
     stop, cheapest = credits.usd(standing.stop or 0), credits.usd(least)
@@ -279,11 +285,22 @@ def hit_in_words(standing: Standing, least: int) -> str:
 # --- Setting ------------------------------------------------------------------------------------------
 def put(user: User, window: str, *, stop: int | None, warn: int | None) -> None:
     """Sets one cap, from this moment on; both None removes it."""
+    settle(user, window)
     if stop is None and warn is None:
         Cap.objects.filter(user=user, key=None, window=window).delete()
         return
     changes = {"limit": stop, "warn_at": warn}
     Cap.objects.update_or_create(user=user, key=None, window=Cap.Window(window), defaults=changes)
+
+
+def settle(user: User, window: str, key: ApiKey | None = None) -> None:
+    """For a cap that changes just after a window has ended: it was not so in that one, so nobody is told of it there."""
+    now = timezone.now()
+    starts = ledger.window_start(window, now - LATE)
+    if window in Cap.COUNTED and starts != ledger.window_start(window, now):
+        told = {"user": user, "key_id": key and (key.origin_id or key.pk), "window": window, "starts": starts}
+        rows = [CapNotice(**told, level=level) for level in CapNotice.Level]
+        CapNotice.objects.bulk_create(rows, ignore_conflicts=True)
 
 
 @transaction.atomic

@@ -18,6 +18,7 @@ from django.db.models import Count, Model
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
+from accounts import caps
 from accounts.models import ApiKey, Cap, User
 
 MOST = 20
@@ -199,7 +200,8 @@ def change(
         return False
     ApiKey.objects.filter(pk=key.pk).update(name=name, expires=expires)
     for each in working:
-        _put_caps(each, stops, warns or {})
+        for window in _put_caps(each, stops, warns or {}):
+            caps.settle(each.user, window, each)
     return True
 
 

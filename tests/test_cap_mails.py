@@ -1,8 +1,10 @@
 import smtplib
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import time_machine
 from django.core import mail
 from django.test import override_settings
 from django.utils import timezone
@@ -18,8 +20,11 @@ NOON = datetime(2026, 11, 12, 12, tzinfo=UTC)
 
 
 @pytest.fixture(autouse=True)
-def _has_mail(settings: Any) -> None:
+def _has_mail(settings: Any) -> Iterator[None]:
+    """At noon, whenever the tests run: what is set just after midnight is another matter."""
     settings.HAS_MAIL, settings.BASE_URL = True, "https://flux.example"
+    with time_machine.travel(NOON):
+        yield
 
 
 def spent(user: User, micros: int, window: str = "day", starts: str = "2026-11-12", held: int = 0) -> None:
@@ -216,6 +221,84 @@ def test_alice_is_told_at_her_own_warning_of_a_key(alice: User) -> None:
     assert subjects() == ["Your API key “shop & co” has spent $3.00 this month"]
     assert "You asked to be told at $3.00." in mail.outbox[0].body
     assert subjects() == []
+
+
+# --- Of a window that has just ended -------------------------------------------------------------------
+MIDNIGHT = datetime(2026, 12, 1, tzinfo=UTC)
+
+
+def set_before_midnight(user: User, window: str, stop: int | None, warn: int | None = None) -> None:
+    with time_machine.travel(MIDNIGHT - timedelta(hours=6), tick=False):
+        caps.put(user, window, stop=stop, warn=warn)
+
+
+def test_the_last_minute_of_a_day_is_told_after_midnight_and_once(alice: User) -> None:
+    set_before_midnight(alice, "day", 5 * USD)
+    spent(alice, 3 * USD, starts="2026-11-30")
+    assert subjects(MIDNIGHT - timedelta(seconds=30)) == ["50 % of your day cap of $5.00 is spent"]
+    spent(alice, 5 * USD, starts="2026-11-30")
+    assert subjects(MIDNIGHT + timedelta(minutes=59)) == [
+        "Your day cap of $5.00 was reached on 30 November (UTC)"
+    ]
+    body = " ".join(mail.outbox[0].body.split())
+    assert "You spent $5.00 on 30 November (UTC). Your day cap stops at $5.00: 100 % of it was spent." in body
+    assert "That day is over, and the cap has started afresh since." in body
+    assert "today" not in body and "It starts afresh" not in body and "Not even" not in body
+    assert subjects(MIDNIGHT + timedelta(minutes=59)) == []
+
+
+def test_a_window_that_ended_an_hour_ago_is_told_of_no_more(alice: User) -> None:
+    set_before_midnight(alice, "day", 5 * USD)
+    spent(alice, 5 * USD, starts="2026-11-30")
+    assert subjects(MIDNIGHT + timedelta(hours=1)) == []
+
+
+def test_both_windows_are_told_of_each_by_itself(alice: User) -> None:
+    set_before_midnight(alice, "month", 5 * USD, 2 * USD)
+    spent(alice, 2 * USD, "month", "2026-11-01")
+    spent(alice, 4 * USD, "month", "2026-12-01")
+    assert subjects(MIDNIGHT + timedelta(minutes=5)) == [
+        "You spent $2.00 in November (UTC)",
+        "80 % of your month cap of $5.00 is spent",
+    ]
+
+
+def test_a_late_capture_of_a_key_is_told_of(alice: User) -> None:
+    with time_machine.travel(MIDNIGHT - timedelta(hours=6), tick=False):
+        key = key_of(alice, {"day": 5 * USD})
+    CapWindow.objects.create(
+        subject=ledger.spending_by(key), window="day", starts="2026-11-30", spent=4 * USD
+    )
+    assert subjects(MIDNIGHT + timedelta(minutes=5)) == [
+        "80 % of the day cap of $5.00 of your API key “shop & co” was spent on 30 November (UTC)"
+    ]
+    assert "Your API key “shop & co” spent $4.00 on 30 November (UTC)." in mail.outbox[0].body
+
+
+def test_a_cap_that_is_set_after_midnight_was_not_reached_before_it(alice: User) -> None:
+    spent(alice, 8 * USD, starts="2026-11-30")
+    key, now = key_of(alice, {}), MIDNIGHT + timedelta(minutes=5)
+    with time_machine.travel(now, tick=False):
+        caps.put(alice, "day", stop=5 * USD, warn=None)
+        keys.change(key, name="shop", expires=None, stops={"day": 5 * USD})
+    CapWindow.objects.create(
+        subject=ledger.spending_by(key), window="day", starts="2026-11-30", spent=8 * USD
+    )
+    assert subjects(now) == []
+    spent(alice, 5 * USD, starts="2026-12-01")
+    assert subjects(now) == ["Your day cap of $5.00 is reached"]
+
+
+def test_renaming_and_rotating_a_key_after_midnight_hush_nothing(alice: User) -> None:
+    with time_machine.travel(MIDNIGHT - timedelta(hours=6), tick=False):
+        key = key_of(alice, {"day": 5 * USD})
+    with time_machine.travel(MIDNIGHT + timedelta(minutes=1), tick=False):
+        keys.change(key, name="new name", expires=None, stops={"day": 5 * USD})
+        keys.rotate(key, overlap=timedelta(days=1))
+    CapWindow.objects.create(
+        subject=ledger.spending_by(key), window="day", starts="2026-11-30", spent=5 * USD
+    )
+    assert len(subjects(MIDNIGHT + timedelta(minutes=5))) == 1
 
 
 # --- What it says ---------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import time_machine
 from django.core import mail
 from django.db import transaction
 from django.test import Client
@@ -21,7 +22,8 @@ def _with_mail(settings: object) -> None:
 
 
 def spend(user: User, micros: int) -> None:
-    caps.put(user, "day", stop=5 * USD, warn=None)
+    with time_machine.travel(NOON):
+        caps.put(user, "day", stop=5 * USD, warn=None)
     CapWindow.objects.create(subject=f"user:{user.pk}/usd", window="day", starts="2026-11-12", spent=micros)
 
 
