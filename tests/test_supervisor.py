@@ -63,6 +63,18 @@ def below(mark: str) -> list[psutil.Process]:
     return found
 
 
+def stop_children(supervisor: "subprocess.Popen[str]") -> None:
+    """A stopped process obeys SIGKILL only. It has stopped once it has run again: until then SIGTERM would come first."""
+    children = psutil.Process(supervisor.pid).children()
+    assert children
+    for child in children:
+        child.suspend()
+    until = time.monotonic() + 10
+    while any(child.status() != psutil.STATUS_STOPPED for child in children):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
 def test_a_killed_child_is_started_again_and_its_orphan_is_ended(mark: str) -> None:
     supervisor = supervise(mark, 0.1)
     parent, orphan = psutil.Process(supervisor.pid).children(recursive=True)
@@ -84,8 +96,7 @@ def test_a_grandchild_that_ignores_sigterm_does_not_survive_the_stop(mark: str) 
 
 def test_a_second_ctrl_c_does_not_wait_any_longer(mark: str) -> None:
     supervisor = supervise(mark, 60)
-    for child in psutil.Process(supervisor.pid).children():
-        child.suspend()  # a stopped process obeys SIGKILL only
+    stop_children(supervisor)
     supervisor.send_signal(signal.SIGINT)
     time.sleep(1.2)
     assert supervisor.poll() is None
@@ -96,8 +107,7 @@ def test_a_second_ctrl_c_does_not_wait_any_longer(mark: str) -> None:
 
 def test_one_ctrl_c_that_arrives_twice_is_one(mark: str) -> None:
     supervisor = supervise(mark, 60, twice=30)  # however slowly a busy machine delivers the second
-    for child in psutil.Process(supervisor.pid).children():
-        child.suspend()
+    stop_children(supervisor)
     for _ in range(2):
         supervisor.send_signal(signal.SIGINT)
         time.sleep(0.1)
