@@ -215,10 +215,10 @@ def _answer(
     which is done once for a call and its repeats."""
     call = idempotency.key_of(request), "images", said
     known, headers = idempotency.admitted(request, *call, has_inputs=has_inputs)
-    order = (lambda: known) if known else _once(request, call, read())
+    wanted = known or read()  # before there is a place to wait: looking at pictures has turns of its own
     begun = time.monotonic()
     with waiting.room(request.user.pk):
-        made = order()
+        made = wanted if isinstance(wanted, idempotency.Made) else _order(request, call, wanted)
         ids = [uuid.UUID(job_id) for job_id in made.job_ids]
         with _ordered(made, has_key=bool(call[0])):
             if not waiting.until_ended(ids, settings.API_WAIT_S - (time.monotonic() - begun)):
@@ -227,12 +227,11 @@ def _answer(
             return _pictures(request, body, _in_order(request, ids), headers | made.headers)
 
 
-def _once(
-    request: Caller, call: tuple[str, str, dict[str, Any]], wanted: Wanted
-) -> Callable[[], idempotency.Made]:
-    return lambda: idempotency.once(
-        request.user.pk, *call, lambda ids: _submit(request, ids, wanted), count=wanted.body.n
-    )
+def _order(request: Caller, call: tuple[str, str, dict[str, Any]], wanted: Wanted) -> idempotency.Made:
+    def make(ids: Sequence[uuid.UUID]) -> None:
+        _submit(request, ids, wanted)
+
+    return idempotency.once(request.user.pk, *call, make, count=wanted.body.n)
 
 
 @contextmanager
